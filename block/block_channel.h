@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// BlockBackend and BlockChannel: an image, and one event loop's use of it.
+//
+// The backend is the control plane: size, limits, locking. A channel is the data plane: requests go
+// in on its loop and complete on its loop. Thread: BlockBackend on the main loop (its const facts
+// from any); BlockChannel on its home loop throughout. Ownership: the backend outlives its
+// channels.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "loop/event_loop.h"
+#include "loop/result.h"
+
+namespace skiff::block {
+
+enum class BlockOp : uint8_t { kRead, kWrite, kFlush, kDiscard, kWriteZeroes };
+
+// One request. The submitter owns it: request and memory stay in place until `done` runs.
+struct BlockRequest {
+  BlockOp op = BlockOp::kRead;
+  uint64_t offset_bytes = 0;
+  uint64_t length_bytes = 0;        // Equals the sum of `iov` for kRead and kWrite.
+  std::span<const iovec> iov = {};  // kRead and kWrite only.
+  // 0, or -errno. A request is done whole or failed: short transfers are finished below, a read
+  // past the end of a file that shrank fails with -EIO.
+  void (*done)(BlockRequest& request, int32_t result) = nullptr;
+  void* owner = nullptr;
+};
+
+class BlockChannel {
+ public:
+  virtual ~BlockChannel() = default;
+  // Takes the whole batch. Out-of-range requests complete with -EINVAL, writes to a read-only image
+  // with -EROFS. A completion never runs inside submit(): callers may be half-way through an update
+  // there.
+  virtual void submit(std::span<BlockRequest* const> batch) = 0;
+  virtual uint32_t in_flight() const = 0;
+};
+
+struct BlockLimits {
+  uint32_t alignment_bytes =
+      512;  // Of offsets and lengths that avoid a bounce or read-modify-write.
+  uint32_t memory_alignment_bytes = 1;  // Of buffers, for the same reason.
+  bool discard = false;
+  bool write_zeroes = false;
+};
+
+class BlockBackend {
+ public:
+  virtual ~BlockBackend() = default;
+  virtual uint64_t size_bytes() const = 0;
+  virtual bool is_read_only() const = 0;
+  virtual const BlockLimits& limits() const = 0;
+  virtual const std::string& name() const = 0;  // For messages: the path.
+  virtual loop::Result<std::unique_ptr<BlockChannel>> open_channel(loop::EventLoop& loop) = 0;
+};
+
+}  // namespace skiff::block

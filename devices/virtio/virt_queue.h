@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// VirtQueue: the device's side of a split virtqueue (virtio 1.2, 2.7), without any notification or transport.
+//
+// Everything in the ring is the guest's and may change under us: each index and descriptor is read once, into a copy,
+// and checked there. A ring that breaks the rules is broken until it is configured again; nothing aborts.
+// Thread: the queue's home context throughout. Ownership: borrows the guest memory.
+//
+//   queue.disable_notifications();
+//   while (queue.pop(slot.chain) == VirtQueue::Pop::kChain) start(slot);
+//   if (queue.is_broken()) return transport.need_reset();
+//   if (queue.enable_notifications() == VirtQueue::Rearm::kMoreAvailable) doorbell_bh.schedule();
+//   ...
+//   queue.push_used(slot.chain.head(), written_bytes);          // Once per request.
+//   if (queue.publish_used()) transport.interrupt_queue(index);  // Once per turn.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "devices/core/guest_memory.h"
+#include "devices/virtio/virtio_device.h"
+#include "loop/result.h"
+
+namespace skiff::devices {
+
+// One request: host buffers in the order of the chain. Kept and refilled by its owner, so that a request allocates
+// nothing once the vectors have grown.
+class DescriptorChain {
+ public:
+  uint16_t head() const { return head_; }
+  std::span<const iovec> readable() const { return readable_; }  // The device reads these.
+  std::span<const iovec> writable() const { return writable_; }  // The device writes these.
+  uint64_t readable_bytes() const { return readable_bytes_; }
+  uint64_t writable_bytes() const { return writable_bytes_; }
+
+ private:
+  friend class VirtQueue;
+  uint16_t head_ = 0;
+  uint64_t readable_bytes_ = 0;
+  uint64_t writable_bytes_ = 0;
+  std::vector<iovec> readable_;
+  std::vector<iovec> writable_;
+};
+
+class VirtQueue {
+ public:
+  enum class Pop : uint8_t { kChain, kEmpty, kBroken };
+  enum class Rearm : uint8_t { kIdle, kMoreAvailable };
+
+  explicit VirtQueue(const GuestMemory& memory) : memory_(memory) {}
+
+  // Takes the driver's layout; indices start at zero. kCorrupt when a part is misaligned, outside RAM, or the size is
+  // not a power of two up to 32768 (2.7). `features`: kVirtioRing* bits the driver agreed to.
+  loop::Result<void> configure(const QueueLayout& layout, uint64_t features);
+  // Forgets the layout; pop() finds nothing.
+  void release();
+
+  bool is_configured() const;
+  bool is_broken() const;
+  uint16_t size() const;
+
+  // The next available chain, copied into `into`. Bounded by the queue's size in descriptors, indirect ones included.
+  Pop pop(DescriptorChain& into);
+
+  // Notes a finished chain in the used ring; the driver does not see it before publish_used().
+  void push_used(uint16_t head, uint32_t written_bytes);
+  // Shows the driver everything pushed; true when it wants an interrupt for it (2.7.7, EVENT_IDX or flags).
+  bool publish_used();
+
+  // Tells the driver that kicks are not needed for now.
+  void disable_notifications();
+  // Kicks are needed again; looks once more, because the driver may have added work just before.
+  Rearm enable_notifications();
+
+ private:
+  const GuestMemory& memory_;
+};
+
+}  // namespace skiff::devices

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// EventLoop: one thread's loop. It waits for descriptors, timers, messages and I/O, and runs what
+// became due.
+//
+// Backends: io_uring (task work deferred for the main loop and IOThreads, default task work for
+// vCPU contexts, so that a completion ends KVM_RUN) or epoll where io_uring is refused; one
+// conformance suite covers both. Thread: created anywhere; bound to the thread that first turns it,
+// which is the only one to turn or destroy it.
+//         post(), stop() and BottomHalf::schedule() may be called from any thread.
+// Ownership: watchers, timers and bottom halves are owned by their users and must go before the
+// loop.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "loop/result.h"
+
+struct io_uring_sqe;
+
+namespace skiff::loop {
+
+class Clock;
+class EventLoop;
+class LoopBackend;
+struct LoopState;  // Private parts, loop/event_loop_state.h.
+
+// Who goes first in a turn. kRealTime is served until empty; every other class has a budget per
+// turn.
+enum class Priority : uint8_t {
+  kRealTime,    // Real-time timers, vCPU stops and kicks.
+  kCompletion,  // I/O of the guest that has ended.
+  kSubmission,  // New work of the guest.
+  kDevice,      // Device bottom halves, ordinary timers.
+  kService,     // API, VNC, migration: the lowest, never starved for ever.
+};
+inline constexpr size_t kPriorityCount = 5;
+
+// What a loop is told from another thread without allocation. The sender keeps it in place until
+// `run` is called, on the loop's thread.
+struct Message {
+  void (*run)(Message&) = nullptr;
+  Message* next = nullptr;  // The mailbox's.
+};
+
+// One operation on the loop's ring; `done` gets the CQE's result. Kept in place by its owner until
+// then.
+struct RingOperation {
+  void (*done)(RingOperation&, int32_t result, uint32_t cqe_flags) = nullptr;
+};
+
+class EventLoop {
+ public:
+  enum class Backend : uint8_t { kAuto, kIoUring, kEpoll };
+  // How io_uring tells the thread of a completion (measured: mixing them up is a hang, not a
+  // slowdown).
+  enum class TaskWork : uint8_t {
+    kDeferred,   // Only when the loop waits: main loop, IOThreads.
+    kInterrupt,  // At once, ending KVM_RUN with EINTR: vCPU contexts.
+  };
+  enum class Wait : uint8_t { kNo, kUntilEvent };
+
+  struct Options {
+    Backend backend = Backend::kAuto;
+    TaskWork task_work = TaskWork::kDeferred;
+    const Clock* clock = nullptr;  // Null: CLOCK_MONOTONIC.
+  };
+
+  // Fails with kUnsupported when the named backend is refused; kAuto falls back to epoll and says
+  // so once.
+  static Result<std::unique_ptr<EventLoop>> create(const Options& options);
+  static Result<std::unique_ptr<EventLoop>> create() { return create(Options{}); }
+  ~EventLoop();
+  EventLoop(const EventLoop&) = delete;
+  EventLoop& operator=(const EventLoop&) = delete;
+
+  // Turns until stop().
+  void run();
+  // One turn; true if anything ran. With kUntilEvent it sleeps when there is nothing to do.
+  bool run_once(Wait wait);
+  // Any thread: run() returns after the present turn. Sticky until run() has returned.
+  void stop();
+
+  // Any thread: `callback` runs on the loop's thread, in order of posting. Allocates; not for a
+  // request's path.
+  void post(std::function<void()> callback);
+  // Any thread, no allocation.
+  void post(Message& message);
+
+  bool is_current()
+      const;  // Is the caller the loop's thread? Before the first turn: yes, anybody's.
+  int64_t now_ns() const;  // The clock, read afresh.
+  bool uses_io_uring() const;
+
+  // Home thread, io_uring backend only: the next free SQE, to be filled by the caller and submitted
+  // with the turn's own wait. `operation.done` runs in a later turn, never inside this call. Never
+  // null: a full queue is submitted.
+  io_uring_sqe* next_sqe(RingOperation& operation);
+
+  LoopState& state() { return *state_; }  // For BottomHalf, Timer, FdWatcher.
+
+ private:
+  explicit EventLoop(std::unique_ptr<LoopState> state);
+  std::unique_ptr<LoopState> state_;
+};
+
+// Work to be done soon on the loop's thread. Scheduled during a turn, it runs in the next one, the
+// highest priority first; scheduling it again before it ran changes nothing.
+class BottomHalf {
+ public:
+  BottomHalf(EventLoop& loop, Priority priority, std::function<void()> callback);
+  ~BottomHalf();  // Home thread; a pending run is cancelled.
+  BottomHalf(const BottomHalf&) = delete;
+  BottomHalf& operator=(const BottomHalf&) = delete;
+
+  void schedule();  // Any thread.
+  void cancel();    // Home thread.
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Home thread throughout. One shot: arm it again in the callback to repeat.
+class Timer {
+ public:
+  Timer(EventLoop& loop, Priority priority, std::function<void()> callback);
+  ~Timer();
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+
+  void arm_at(int64_t deadline_ns);  // On the loop's clock. Re-arming replaces the deadline.
+  void arm_after(int64_t delay_ns);
+  void cancel();
+  bool is_armed() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Home thread throughout. Calls back while the descriptor is ready for what is watched
+// (level-triggered).
+class FdWatcher {
+ public:
+  FdWatcher(EventLoop& loop, int fd, Priority priority, std::function<void(uint32_t)> callback);
+  ~FdWatcher();  // After this the callback never runs. The descriptor may be closed afterwards.
+  FdWatcher(const FdWatcher&) = delete;
+  FdWatcher& operator=(const FdWatcher&) = delete;
+
+  // POLLIN, POLLOUT (POLLERR and POLLHUP come unasked); 0 watches nothing. The callback gets what
+  // is ready.
+  void watch(uint32_t poll_events);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace skiff::loop

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// EventNotifier: an eventfd, the doorbell and interrupt line between threads, the kernel and KVM.
+//
+// Thread: notify() from any; consume() from whoever watches it.
+// Ownership: owns the descriptor; movable.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "loop/event_loop.h"
+#include "loop/result.h"
+#include "loop/unique_fd.h"
+
+namespace skiff::loop {
+
+class EventNotifier {
+ public:
+  static Result<EventNotifier> create();
+
+  int fd() const { return fd_.get(); }
+  void notify() const;
+  // True if it was notified since the last call. Never blocks.
+  bool consume() const;
+
+ private:
+  explicit EventNotifier(UniqueFd fd) : fd_(std::move(fd)) {}
+  UniqueFd fd_;
+};
+
+// Calls back once for any number of notifications. On io_uring the counter is read by the ring
+// itself, so a wake costs no system call of its own. Thread: home thread throughout. Ownership:
+// borrows loop and notifier, both must outlive it.
+class NotifierWatch {
+ public:
+  NotifierWatch(EventLoop& loop, const EventNotifier& notifier, Priority priority,
+                std::function<void()> callback);
+  ~NotifierWatch();  // After this the callback never runs.
+  NotifierWatch(const NotifierWatch&) = delete;
+  NotifierWatch& operator=(const NotifierWatch&) = delete;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace skiff::loop
