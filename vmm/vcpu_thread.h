@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// VcpuThread: the thread of one vCPU. It enters the guest, serves its exits from the buses, and
+// stops and goes on when the main loop asks.
+//
+// States, as the main loop sees them: starting -> paused <-> running -> ended. A vCPU is made
+// paused. A guest that crashed or that KVM gave up on stays where it is, in whichever state, until
+// it is called with a new start (call(), then resume()) or ended.
+//
+// Thread: every method on the main loop's thread, counters() on any. Callbacks come on the main
+// loop, never inside the call that asked for them. Ownership: owns thread and Vcpu; borrows Vm,
+// buses, events and main loop. The destructor stops the guest and joins the thread.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "devices/core/bus.h"
+#include "loop/event_loop.h"
+#include "loop/result.h"
+#include "vmm/kvm/vcpu.h"
+
+namespace skiff::vmm {
+
+// A vCPU that cannot go on.
+struct VcpuFailure {
+  uint32_t index = 0;
+  bool guest_crashed = false;     // Triple fault; otherwise KVM gave up.
+  bool emulation_failed = false;  // KVM met an instruction it cannot emulate.
+  std::string text;               // Registers, instruction bytes, reason: several lines.
+};
+
+struct VcpuSurroundings {
+  Vm& vm;
+  devices::PioBus& pio;
+  devices::MmioBus& mmio;
+  loop::EventLoop& main_loop;
+  std::function<void(const VcpuFailure&)> failed;  // On the main loop.
+};
+
+class VcpuThread {
+ public:
+  struct Options {
+    uint32_t index = 0;
+    uint32_t apic_id = 0;
+    // Runs on the new thread once the vCPU exists: CPUID, first registers.
+    std::function<loop::Result<void>(Vcpu&)> set_up;
+  };
+  using Counters = std::array<std::atomic<uint64_t>, kVcpuExitKinds>;
+
+  // Starts the thread and returns at once. The vCPU is made and set up over there, so that many are
+  // made in parallel; wait_ready() says how that went.
+  static loop::Result<std::unique_ptr<VcpuThread>> create(const VcpuSurroundings& surroundings,
+                                                          Options options);
+  ~VcpuThread();
+  VcpuThread(const VcpuThread&) = delete;
+  VcpuThread& operator=(const VcpuThread&) = delete;
+
+  // Blocks until the vCPU is made and set up; for the machine's construction only.
+  loop::Result<void> wait_ready();
+
+  void resume();
+  // `paused` runs once the vCPU is out of the guest with its last access completed, so that its
+  // state could be saved. At once (in a later turn) if it is paused already.
+  void pause(std::function<void()> paused);
+  // While paused: runs `work` on the vCPU's thread, then `done` with its result on the main loop.
+  void call(std::function<loop::Result<void>(Vcpu&)> work,
+            std::function<void(loop::Result<void>)> done);
+  // Ends the thread for good; `ended` (may be empty) runs when it no longer touches guest or
+  // devices.
+  void stop(std::function<void()> ended);
+
+  // Exits to userspace by VcpuExitKind.
+  const Counters& counters() const;
+  // All exits as KVM counts them, 0 if it does not.
+  uint64_t kernel_exit_count() const;
+
+ private:
+  struct Impl;
+  explicit VcpuThread(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace skiff::vmm
