@@ -30,7 +30,11 @@ add_file() {
   [[ $2 != *:* ]] || name=${2#*:}
   [[ -e $host ]] || fail "--file $host: no such file"
   name=${name:-$(basename "$host")}
-  [[ $name == /* ]] || name=/skiff/files/$name
+  case $name in
+    /bin/* | /sbin/*) name=/usr$name ;; # Links in the lab: a directory of that name would replace them.
+    /*) ;;
+    *) name=/skiff/files/$name ;;
+  esac
   mkdir -p "$(dirname "$tree$name")"
   cp -rL "$host" "$tree$name"
   ! is_elf "$host" || add_libraries "$tree" "$host"
@@ -39,10 +43,13 @@ add_file() {
 add_qemu() {
   local tree=$1 qemu firmware directory file
   qemu=$(command -v qemu-system-x86_64)
-  strip -g -o "$tree/skiff/bin/qemu-system-x86_64" "$qemu"
+  # It looks for its firmware relative to where it lies.
+  mkdir -p "$tree/usr/bin"
+  strip -g -o "$tree/usr/bin/qemu-system-x86_64" "$qemu"
   add_libraries "$tree" "$qemu"
-  for firmware in bios-256k.bin bios-microvm.bin qboot.rom linuxboot_dma.bin kvmvapic.bin pvh.bin multiboot_dma.bin; do
-    for directory in /usr/share/qemu /usr/share/seabios; do
+  for firmware in bios-256k.bin bios-microvm.bin qboot.rom linuxboot_dma.bin kvmvapic.bin pvh.bin multiboot_dma.bin \
+    vgabios-stdvga.bin efi-virtio.rom; do
+    for directory in /usr/share/qemu /usr/share/seabios /usr/lib/ipxe/qemu; do
       file=$directory/$firmware
       [[ ! -e $file ]] || install -D -m 644 "$file" "$tree/usr/share/qemu/$firmware"
     done
