@@ -17,6 +17,7 @@ add_build() {
   local tree=$1 program programs=()
   for program in "$BUILD"/bin/*; do
     [[ -f $program && -x $program ]] || continue
+    [[ ${#PROGRAMS[@]} == 0 || " ${PROGRAMS[*]} " == *" ${program##*/} "* ]] || continue
     programs+=("$program")
     if ! is_elf "$program" || ! strip -g -o "$tree/skiff/bin/${program##*/}" "$program" 2>/dev/null; then
       cp "$program" "$tree/skiff/bin/"

@@ -1,0 +1,163 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The steps of scripts/test: for each a purpose, how its tests are counted, and a function. A function may run where
+# `set -e` does not work, so each of its commands is chained. Sourced by scripts/test.
+
+JOBS=$(nproc)
+FUZZ_SECONDS=${SKIFF_FUZZ_SECONDS:-60}
+GUEST_REPEAT=${SKIFF_GUEST_REPEAT:-10}
+
+purpose_of() {
+  case $1 in
+    setup) echo "the packages that are needed" ;;
+    format) echo "clang-format" ;;
+    build) echo "build with g++ (preset dev)" ;;
+    unit) echo "tests that need no guest" ;;
+    payload) echo "guests of our own on this machine's /dev/kvm" ;;
+    guest) echo "stock guests" ;;
+    asan) echo "the unit tests with address and undefined-behaviour sanitizers" ;;
+    clang) echo "build with clang, thread-safety analysis as errors; unit tests" ;;
+    tidy) echo "clang-tidy" ;;
+    tsan) echo "the unit tests with the thread sanitizer" ;;
+    fuzz) echo "each fuzzer for $FUZZ_SECONDS s" ;;
+    guest-repeat) echo "stock guests, $GUEST_REPEAT times" ;;
+  esac
+}
+
+counter_of() {
+  case $1 in
+    unit | asan | clang | tsan) echo ctest ;;
+    payload | guest | guest-repeat) echo gtest ;;
+    *) echo none ;;
+  esac
+}
+
+# Configures and builds a preset, once in a run; shows the build's output only when it fails.
+build_preset() {
+  local preset=$1 built=$LOGS_DIR/built-$1
+  [[ ! -e $built ]] || return 0
+  say "building preset $preset"
+  run_logged "$LOGS_DIR/configure-$preset.log" cmake --preset "$preset" &&
+    run_logged "$LOGS_DIR/build-$preset.log" cmake --build --preset "$preset" -j "$JOBS" &&
+    touch "$built"
+}
+
+# The tests of a preset that ctest knows and that need neither /dev/kvm nor a guest.
+unit_tests() {
+  ctest --preset "$1" -j "$JOBS" --no-tests=error -LE "guest|payload${2:-}"
+}
+
+# What `skiff doctor` says of this machine: full (stock kernels boot), emulated (only guests of our own do), none.
+host_kind() {
+  "$ROOT_DIR/build/dev/bin/skiff" doctor --quiet >/dev/null 2>&1
+  case $? in
+    0) echo full ;;
+    2) echo emulated ;;
+    *) echo none ;;
+  esac
+}
+
+# The names of the test programs that match a pattern, one per line; fails when there are none.
+programs() {
+  find "$ROOT_DIR/build/dev/bin" -maxdepth 1 -type f -executable -name "$1" -printf '%f\n' | LC_ALL=C sort | grep .
+}
+
+# A shell command that runs the test programs one after the other, and fails when one of them did. count_gtest reads
+# the lines it adds.
+run_programs() {
+  local names="$*"
+  # shellcheck disable=SC2016 # Expanded by the shell that runs it.
+  printf 'failed=0; for p in %s; do echo "## run $p"; "$p"; s=$?; echo "## status $s of $p"; %s; done; exit $failed' \
+    "$names" '[ $s = 0 ] || failed=1'
+}
+
+in_lab() {
+  local names=("$@") name options=()
+  for name in skiff "${names[@]}"; do
+    options+=(--program "$name")
+  done
+  "$SCRIPTS_DIR/lab" --build "$ROOT_DIR/build/dev" "${options[@]}" -- "$(run_programs "${names[@]}")"
+}
+
+# On this machine, with a private copy of the root disk: tests write to it.
+directly() {
+  local images status=0
+  images=$(mktemp -d "${TMPDIR:-/tmp}/skiff-images.XXXXXX") &&
+    "$SCRIPTS_DIR/images" kernel guest rootfs &&
+    cp -d "$IMAGES_DIR"/../kernel/vmlinu[xz] "$IMAGES_DIR"/../guest/modules.cpio "$images/" &&
+    cp --reflink=auto --sparse=always "$CACHE_DIR/rootfs/rootfs.img" "$images/" &&
+    SKIFF_IMAGES=$images PATH=$ROOT_DIR/build/dev/bin:$PATH sh -c "$(run_programs "$@")" || status=$?
+  rm -rf "$images"
+  return "$status"
+}
+
+step_setup() { "$SCRIPTS_DIR/setup" --quiet; }
+
+step_format() {
+  git -C "$ROOT_DIR" ls-files -z '*.cc' '*.h' | xargs -0 clang-format-19 --dry-run --Werror
+}
+
+step_build() { build_preset dev; }
+
+step_unit() { build_preset dev && unit_tests dev; }
+
+step_payload() {
+  local names kind
+  build_preset dev || return 1
+  mapfile -t names < <(programs '*_payload_tests')
+  [[ ${#names[@]} -gt 0 ]] || { echo "no *_payload_tests in build/dev/bin" && return 1; }
+  kind=$(host_kind)
+  if [[ $kind == none ]]; then
+    echo "in the lab: /dev/kvm cannot be used here (build/dev/bin/skiff doctor says why)"
+    in_lab "${names[@]}"
+  else
+    directly "${names[@]}"
+  fi
+}
+
+step_guest() {
+  local names kind
+  build_preset dev || return 1
+  mapfile -t names < <(programs '*_guest_tests')
+  [[ ${#names[@]} -gt 0 ]] || { echo "no *_guest_tests in build/dev/bin" && return 1; }
+  kind=$(host_kind)
+  case $kind in
+    full) echo "directly: this machine's /dev/kvm boots stock kernels" ;;
+    emulated) echo "in the lab: this machine's KVM emulates guest kernels, so that stock ones do not boot" ;;
+    none) echo "in the lab: /dev/kvm cannot be used here (build/dev/bin/skiff doctor says why)" ;;
+  esac
+  if [[ $kind == full ]]; then directly "${names[@]}"; else in_lab "${names[@]}"; fi
+}
+
+step_guest_repeat() { GTEST_REPEAT=$GUEST_REPEAT step_guest; }
+
+step_asan() { build_preset asan && unit_tests asan '|tidy'; }
+
+step_clang() { build_preset clang && unit_tests clang; }
+
+step_tsan() { build_preset tsan && unit_tests tsan '|tidy'; }
+
+step_tidy() {
+  # It reads the compile commands of the clang preset, and needs nothing built but what a build generates.
+  build_preset clang && run-clang-tidy-19 -quiet -p "$ROOT_DIR/build/clang" -j "$JOBS"
+}
+
+step_fuzz() {
+  local fuzzer name corpus failed=0 found=0
+  build_preset fuzz || return 1
+  for fuzzer in "$ROOT_DIR"/build/fuzz/bin/*_fuzzer; do
+    [[ -x $fuzzer ]] || continue
+    found=1
+    name=${fuzzer##*/}
+    # New inputs go into the build folder; the seeds stay as they are.
+    corpus=$ROOT_DIR/build/fuzz/corpus/$name
+    mkdir -p "$corpus"
+    echo "$name"
+    local seeds=()
+    [[ ! -d $ROOT_DIR/tests/fuzz/corpus/$name ]] || seeds=("$ROOT_DIR/tests/fuzz/corpus/$name")
+    "$fuzzer" -max_total_time="$FUZZ_SECONDS" -print_final_stats=1 -artifact_prefix="$LOGS_DIR/$name-" \
+      "$corpus" "${seeds[@]}" || failed=1
+  done
+  [[ $found == 1 ]] || echo "no *_fuzzer in build/fuzz/bin"
+  [[ $found == 1 && $failed == 0 ]]
+}
