@@ -3,5 +3,7 @@
 skiff_library(skiff_virtio
   SOURCES
     testing/guest_driver.cc
+    virtio/queue_runner.cc
+    virtio/queue_set.cc
     virtio/virt_queue.cc
   LINK skiff_devices_core)
