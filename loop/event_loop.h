@@ -39,16 +39,28 @@ enum class Priority : uint8_t {
 inline constexpr size_t kPriorityCount = 5;
 
 // What a loop is told from another thread without allocation. The sender keeps it in place until
-// `run` is called, on the loop's thread.
+// `run` is called, on the loop's thread; `run` may send it again.
 struct Message {
   void (*run)(Message&) = nullptr;
-  Message* next = nullptr;  // The mailbox's.
+  Message* next = nullptr;  // The loop's, and so is prev.
+  Message* prev = nullptr;
+  Priority priority = Priority::kDevice;
 };
 
-// One operation on the loop's ring; `done` gets the CQE's result. Kept in place by its owner until
-// then.
+// One operation on the loop's ring; `done` gets the CQE's result, in class kCompletion. Kept in
+// place by its owner until then (with a multishot operation: until a CQE without
+// IORING_CQE_F_MORE), and awaited before the loop goes.
 struct RingOperation {
   void (*done)(RingOperation&, int32_t result, uint32_t cqe_flags) = nullptr;
+};
+
+// What a loop has done since it was made; for tests and measurements.
+struct LoopCounters {
+  uint64_t turns = 0;
+  uint64_t sleeps = 0;  // Turns that were ready to wait for something.
+  uint64_t wakes = 0;   // System calls made by other threads to end such a wait.
+  uint64_t enters = 0;  // io_uring_enter or epoll_wait calls.
+  int64_t worst_real_time_lateness_ns = 0;  // Of timers in class kRealTime.
 };
 
 class EventLoop {
@@ -57,8 +69,11 @@ class EventLoop {
   // How io_uring tells the thread of a completion (measured: mixing them up is a hang, not a
   // slowdown).
   enum class TaskWork : uint8_t {
-    kDeferred,   // Only when the loop waits: main loop, IOThreads.
-    kInterrupt,  // At once, ending KVM_RUN with EINTR: vCPU contexts.
+    kDeferred,  // Only when the loop waits: main loop, IOThreads.
+    // At once, ending KVM_RUN with EINTR: vCPU contexts. So do the loop's timers, and what other
+    // threads post. The thread turns with Wait::kNo until a turn ran nothing, then enters KVM_RUN.
+    // Without io_uring only a waiting turn is woken: the poster must kick the vCPU itself.
+    kInterrupt,
   };
   enum class Wait : uint8_t { kNo, kUntilEvent };
 
@@ -93,10 +108,12 @@ class EventLoop {
       const;  // Is the caller the loop's thread? Before the first turn: yes, anybody's.
   int64_t now_ns() const;  // The clock, read afresh.
   bool uses_io_uring() const;
+  LoopCounters counters() const;  // Any thread.
 
   // Home thread, io_uring backend only: the next free SQE, to be filled by the caller and submitted
-  // with the turn's own wait. `operation.done` runs in a later turn, never inside this call. Never
-  // null: a full queue is submitted.
+  // with the turn's own wait; its user_data is set already and stays as it is. `operation.done`
+  // runs in a later turn, never inside this call. Never null: a full queue is submitted, which
+  // binds a loop that has not turned yet to the calling thread.
   io_uring_sqe* next_sqe(RingOperation& operation);
 
   LoopState& state() { return *state_; }  // For BottomHalf, Timer, FdWatcher.
@@ -108,10 +125,14 @@ class EventLoop {
 
 // Work to be done soon on the loop's thread. Scheduled during a turn, it runs in the next one, the
 // highest priority first; scheduling it again before it ran changes nothing.
+//
+// These four (bottom half, timer, descriptor watcher, NotifierWatch) may be destroyed in any
+// callback of the loop, their own included.
 class BottomHalf {
  public:
   BottomHalf(EventLoop& loop, Priority priority, std::function<void()> callback);
-  ~BottomHalf();  // Home thread; a pending run is cancelled.
+  // Home thread, when nobody can schedule it any more; a pending run is cancelled.
+  ~BottomHalf();
   BottomHalf(const BottomHalf&) = delete;
   BottomHalf& operator=(const BottomHalf&) = delete;
 
