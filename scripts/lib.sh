@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Shared by the scripts in this folder: messages, the cache, Debian packages and kernel modules.
 # Use: source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2153 # Variables of scripts/lab.
 # SPDX-License-Identifier: GPL-2.0-or-later
 # What one run of the lab adds to its initramfs: programs with their libraries, files, the command. Sourced by scripts/lab.
 
@@ -62,7 +63,7 @@ add_command() {
   local tree=$1 name
   for name in $(compgen -e | grep -E '^(SKIFF|GTEST)_|^TERM$'); do
     case $name in
-      SKIFF_CACHE | SKIFF_IMAGES) ;;
+      SKIFF_CACHE | SKIFF_IMAGES | SKIFF_LAB) ;;
       *) echo "export $name=$(shell_quote "${!name}")" ;;
     esac
   done >"$tree/skiff/run/env"
