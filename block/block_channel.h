@@ -3,8 +3,8 @@
 //
 // The backend is the control plane: size, limits, locking. A channel is the data plane: requests go
 // in on its loop and complete on its loop. Thread: BlockBackend on the main loop (its const facts
-// from any); BlockChannel on its home loop throughout. Ownership: the backend outlives its
-// channels.
+// from any, open_channel() where the channel will live); BlockChannel on its home loop throughout.
+// Ownership: the backend outlives its channels.
 #pragma once
 
 #include <sys/uio.h>
@@ -14,6 +14,7 @@
 #include <span>
 #include <string>
 
+#include "block/io_engine.h"
 #include "loop/event_loop.h"
 #include "loop/result.h"
 
@@ -21,32 +22,50 @@ namespace skiff::block {
 
 enum class BlockOp : uint8_t { kRead, kWrite, kFlush, kDiscard, kWriteZeroes };
 
+class BlockChannel;
+struct BlockRequest;
+
+// What a channel keeps with a request, so that a request allocates nothing. Nobody else touches it.
+struct BlockInFlight {
+  BlockChannel* channel = nullptr;
+  BlockRequest* next = nullptr;
+  int32_t result = 0;
+  IoRequest io;
+};
+
 // One request. The submitter owns it: request and memory stay in place until `done` runs.
 struct BlockRequest {
   BlockOp op = BlockOp::kRead;
-  uint64_t offset_bytes = 0;
+  bool may_unmap = false;           // kWriteZeroes: the zeroes need no room in the image.
+  uint64_t offset_bytes = 0;        // Offset and length are multiples of 512.
   uint64_t length_bytes = 0;        // Equals the sum of `iov` for kRead and kWrite.
   std::span<const iovec> iov = {};  // kRead and kWrite only.
   // 0, or -errno. A request is done whole or failed: short transfers are finished below, a read
   // past the end of a file that shrank fails with -EIO.
   void (*done)(BlockRequest& request, int32_t result) = nullptr;
   void* owner = nullptr;
+  BlockInFlight in_flight = {};
 };
 
 class BlockChannel {
  public:
   virtual ~BlockChannel() = default;
-  // Takes the whole batch. Out-of-range requests complete with -EINVAL, writes to a read-only image
-  // with -EROFS. A completion never runs inside submit(): callers may be half-way through an update
-  // there.
+  // Takes the whole batch. Out-of-range, unaligned and oversized requests complete with -EINVAL,
+  // writes to a read-only image with -EROFS, what the image cannot do with -EOPNOTSUPP, flushes
+  // after one that failed with -EIO. A completion never runs inside submit(): callers may be
+  // half-way through an update there.
   virtual void submit(std::span<BlockRequest* const> batch) = 0;
   virtual uint32_t in_flight() const = 0;
 };
 
+// The most that one read or write may move.
+inline constexpr uint64_t kMaxTransferBytes = uint64_t{1} << 30;
+
 struct BlockLimits {
-  uint32_t alignment_bytes =
-      512;  // Of offsets and lengths that avoid a bounce or read-modify-write.
-  uint32_t memory_alignment_bytes = 1;  // Of buffers, for the same reason.
+  // Of offsets and lengths, and of buffers: what avoids a bounce or a read-modify-write.
+  uint32_t alignment_bytes = 512;
+  uint32_t memory_alignment_bytes = 1;
+  uint32_t physical_block_bytes = 512;  // What the medium writes at once.
   bool discard = false;
   bool write_zeroes = false;
 };

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "block/engines/io_uring_engine.h"
+
+#include <fcntl.h>
+#include <liburing.h>
+
+namespace skiff::block {
+namespace {
+
+void prepare_transfer(io_uring_sqe* sqe, const IoRequest& request, const IoStep& step) {
+  const bool read = request.op == IoOp::kRead;
+  if (step.iov.size() == 1) {
+    // Saves the kernel the copy of the vector.
+    const iovec& only = step.iov.front();
+    const auto length = static_cast<unsigned>(only.iov_len);
+    if (read)
+      io_uring_prep_read(sqe, request.fd, only.iov_base, length, step.offset_bytes);
+    else
+      io_uring_prep_write(sqe, request.fd, only.iov_base, length, step.offset_bytes);
+    return;
+  }
+  const auto count = static_cast<unsigned>(step.iov.size());
+  if (read)
+    io_uring_prep_readv(sqe, request.fd, step.iov.data(), count, step.offset_bytes);
+  else
+    io_uring_prep_writev(sqe, request.fd, step.iov.data(), count, step.offset_bytes);
+}
+
+void prepare(io_uring_sqe* sqe, const IoRequest& request, const IoStep& step) {
+  switch (request.op) {
+    case IoOp::kRead:
+    case IoOp::kWrite:
+      prepare_transfer(sqe, request, step);
+      break;
+    case IoOp::kFlush:
+      io_uring_prep_fsync(sqe, request.fd, IORING_FSYNC_DATASYNC);
+      break;
+    case IoOp::kDiscard:
+    case IoOp::kWriteZeroes:
+      io_uring_prep_fallocate(sqe, request.fd, fallocate_mode(request.op), step.offset_bytes,
+                              step.length_bytes);
+      break;
+  }
+}
+
+}  // namespace
+
+IoUringEngine::~IoUringEngine() { SKIFF_CHECK(in_flight_ == 0); }
+
+void IoUringEngine::submit(std::span<IoRequest* const> batch) {
+  home_.assert_here();
+  for (IoRequest* request : batch) {
+    IoInFlight& state = request->in_flight;
+    state.engine = this;
+    state.ring.request = request;
+    state.ring.done = &IoUringEngine::on_cqe;
+    state.progress.begin(request->op, request->offset_bytes, request->length_bytes, request->iov);
+    ++in_flight_;
+    queue_step(*request, Punt::kNo);
+  }
+}
+
+void IoUringEngine::queue_step(IoRequest& request, Punt punt) {
+  IoInFlight& state = request.in_flight;
+  state.progress.next_step(state.step);
+  io_uring_sqe* sqe = home_.loop().next_sqe(state.ring);
+  // Preparing clears the SQE; what the loop put there to find the operation must survive.
+  const uint64_t user_data = sqe->user_data;
+  prepare(sqe, request, state.step);
+  sqe->user_data = user_data;
+  if (punt == Punt::kYes) sqe->flags |= IOSQE_ASYNC;
+}
+
+void IoUringEngine::on_cqe(loop::RingOperation& operation, int32_t result, uint32_t /*flags*/) {
+  IoRequest& request = *static_cast<IoInFlight::RingLink&>(operation).request;
+  IoInFlight& state = request.in_flight;
+  auto& self = *static_cast<IoUringEngine*>(state.engine);
+  self.home_.assert_here();
+  switch (state.progress.advance(result)) {
+    case RequestProgress::Verdict::kMore:
+      return self.queue_step(request, Punt::kNo);
+    case RequestProgress::Verdict::kMoreBlocking:
+      return self.queue_step(request, Punt::kYes);
+    case RequestProgress::Verdict::kFinished:
+      break;
+  }
+  --self.in_flight_;
+  request.done(request, state.progress.result());
+}
+
+}  // namespace skiff::block

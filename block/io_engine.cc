@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "block/io_engine.h"
+
+#include "block/engines/io_uring_engine.h"
+#include "block/engines/thread_pool_engine.h"
+
+namespace skiff::block {
+
+loop::Result<std::unique_ptr<IoEngine>> make_io_engine(IoEngineKind kind, loop::EventLoop& loop,
+                                                       loop::WorkerPool& pool) {
+  if (kind == IoEngineKind::kIoUring && !loop.uses_io_uring()) {
+    return loop::Error(loop::ErrorKind::kUnsupported,
+                       "The io_uring engine needs a kernel that allows io_uring (sysctl "
+                       "kernel.io_uring_disabled); choose threads or auto");
+  }
+  if (kind != IoEngineKind::kThreads && loop.uses_io_uring())
+    return std::unique_ptr<IoEngine>(std::make_unique<IoUringEngine>(loop));
+  return std::unique_ptr<IoEngine>(std::make_unique<ThreadPoolEngine>(loop, pool));
+}
+
+}  // namespace skiff::block

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// IoEngine: moves bytes between memory and a file descriptor, for one event loop.
+//
+// Thread: every call and every completion on the home loop.
+// Ownership: the engine borrows loop and pool; it is destroyed when nothing is in flight.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "block/request_fixup.h"
+#include "loop/event_loop.h"
+#include "loop/result.h"
+#include "loop/worker_pool.h"
+
+namespace skiff::block {
+
+struct IoRequest;
+class IoEngine;
+
+// What an engine keeps with a request, so that a request allocates nothing. Nobody else touches it.
+struct IoInFlight {
+  // Links that find their way back to the request.
+  struct RingLink : loop::RingOperation {
+    IoRequest* request = nullptr;
+  };
+  struct WorkLink : loop::WorkItem {
+    IoRequest* request = nullptr;
+  };
+
+  IoEngine* engine = nullptr;
+  RequestProgress progress;
+  IoStep step;  // What the kernel was asked for; it may point into here until it answers.
+  RingLink ring;
+  WorkLink work;
+};
+
+// One I/O. The submitter owns it: request and memory stay in place until `done` runs.
+struct IoRequest {
+  IoOp op = IoOp::kRead;
+  int fd = -1;
+  uint64_t offset_bytes = 0;
+  uint64_t length_bytes = 0;        // Of kRead and kWrite: the sum of `iov`, at most INT32_MAX.
+  std::span<const iovec> iov = {};  // kRead and kWrite only; any number of entries.
+  // Bytes moved, or -errno. Fewer bytes than asked for: a read that met the end of the file. kFlush
+  // (data only, as fdatasync), kDiscard and kWriteZeroes give 0.
+  void (*done)(IoRequest& request, int32_t result) = nullptr;
+  void* owner = nullptr;
+  IoInFlight in_flight = {};
+};
+
+class IoEngine {
+ public:
+  virtual ~IoEngine() = default;
+  virtual std::string_view name() const = 0;
+  // Takes the whole batch. A request the kernel refuses completes later with its -errno.
+  // A completion never runs inside submit(): callers may be half-way through an update there.
+  virtual void submit(std::span<IoRequest* const> batch) = 0;
+  virtual uint32_t in_flight() const = 0;
+};
+
+enum class IoEngineKind : uint8_t { kAuto, kIoUring, kThreads };
+
+// kAuto: io_uring on a loop that has a ring, else the pool. kUnsupported when the loop has no ring
+// for kIoUring. The pool is used by kThreads only and must outlive the engine.
+loop::Result<std::unique_ptr<IoEngine>> make_io_engine(IoEngineKind kind, loop::EventLoop& loop,
+                                                       loop::WorkerPool& pool);
+
+}  // namespace skiff::block

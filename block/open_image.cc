@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "block/open_image.h"
+
+#include <spdlog/fmt/fmt.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <string_view>
+
+#include "block/aligned_buffer.h"
+#include "block/formats/raw_image.h"
+
+namespace skiff::block {
+namespace {
+
+using loop::Error;
+using loop::ErrorKind;
+using loop::Result;
+
+struct Magic {
+  std::string_view bytes;
+  std::string_view format;
+};
+constexpr std::array kMagics = {Magic{"QFI\xfb", "qcow2"}, Magic{"KDMV", "VMDK"},
+                                Magic{"vhdxfile", "VHDX"}, Magic{"conectix", "VHD"},
+                                Magic{std::string_view("QED\0", 4), "QED"}};
+
+Result<void> refuse_other_formats(const FileDevice& file) {
+  // Large and aligned enough for O_DIRECT.
+  const AlignedBuffer start(4096, 4096);
+  ssize_t got;
+  do {
+    got = pread(file.fd(), start.data(), start.size_bytes(), 0);
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) return Error::from_errno(errno, fmt::format("Reading disk {}", file.path()));
+  const std::string_view begin(reinterpret_cast<const char*>(start.data()),
+                               static_cast<size_t>(got));
+  for (const Magic& magic : kMagics) {
+    if (!begin.starts_with(magic.bytes)) continue;
+    return Error(ErrorKind::kUnsupported,
+                 fmt::format("Disk {} looks like a {} image, which this version cannot read; "
+                             "convert it with qemu-img convert -O raw, or say format=raw if "
+                             "these bytes are the disk itself",
+                             file.path(), magic.format));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<BlockBackend>> open_image(const ImageOptions& options,
+                                                 loop::WorkerPool& pool) {
+  auto file =
+      FileDevice::open({.path = options.path, .access = options.access, .direct = options.direct});
+  if (!file) return file.error();
+  if (!options.format) SKIFF_RETURN_IF_ERROR(refuse_other_formats(**file));
+  return std::unique_ptr<BlockBackend>(
+      std::make_unique<RawImage>(*std::move(file), options.engine, pool));
+}
+
+}  // namespace skiff::block

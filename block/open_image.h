@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// open_image(): from what the user wrote to a disk that can be used.
+//
+// Thread: main loop; blocks while it opens. Ownership: the caller owns the image; the pool outlives
+// it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "block/block_channel.h"
+#include "block/file_device.h"
+#include "block/io_engine.h"
+#include "loop/result.h"
+#include "loop/worker_pool.h"
+
+namespace skiff::block {
+
+enum class ImageFormat : uint8_t { kRaw };
+
+struct ImageOptions {
+  std::string path;
+  // Never guessed. Nothing stands for raw too, but then a file that looks like another format is
+  // refused: a guest would see, and could overwrite, the image's own tables.
+  std::optional<ImageFormat> format;
+  WriteAccess access = WriteAccess::kReadWrite;
+  DirectIo direct = DirectIo::kOff;
+  IoEngineKind engine = IoEngineKind::kAuto;
+};
+
+// Errors as FileDevice::open(). `pool` does the work on loops without io_uring.
+loop::Result<std::unique_ptr<BlockBackend>> open_image(const ImageOptions& options,
+                                                       loop::WorkerPool& pool);
+
+}  // namespace skiff::block
