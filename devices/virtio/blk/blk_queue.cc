@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "devices/virtio/blk/blk_queue.h"
+
+#include <linux/virtio_blk.h>
+
+#include <utility>
+
+#include "block/iovec_copy.h"
+#include "loop/check.h"
+#include "loop/log.h"
+
+namespace skiff::devices {
+
+using Served = QueueHandler::Served;
+
+BlkQueue::BlkQueue(loop::EventLoop& home, uint16_t size_max, BlkShared& shared)
+    : home_(home), shared_(shared), slots_(size_max + size_t{1}) {
+  for (Slot& slot : slots_) {
+    slot.queue = this;
+    slot.io.done = &BlkQueue::on_io_done;
+    slot.io.owner = &slot;
+    slot.next_free = std::exchange(free_, &slot);
+  }
+  batch_.reserve(size_max);
+}
+
+void BlkQueue::start(uint64_t features) {
+  home_.assert_here();
+  SKIFF_CHECK(channel_ == nullptr);
+  const auto agreed = [features](unsigned bit) { return (features >> bit & 1) != 0; };
+  rules_ = {.discard = agreed(VIRTIO_BLK_F_DISCARD),
+            .write_zeroes = agreed(VIRTIO_BLK_F_WRITE_ZEROES),
+            .capacity_bytes = shared_.image->size_bytes()};
+  can_flush_ = agreed(VIRTIO_BLK_F_FLUSH);
+  auto channel = shared_.image->open_channel(home_.loop());
+  if (!channel) {
+    SKIFF_LOG_LIMITED(kError, "{}", channel.error().message());
+    return;
+  }
+  channel_ = *std::move(channel);
+}
+
+void BlkQueue::close() {
+  home_.assert_here();
+  channel_.reset();
+}
+
+Served BlkQueue::serve(QueueRunner& runner) {
+  home_.assert_here();
+  if (channel_ == nullptr) return Served::kBroken;
+  Served served = Served::kMore;
+  // Bounded: a guest that keeps feeding us must not starve this thread's other queues.
+  for (uint16_t budget = runner.queue().size(); budget > 0; --budget) {
+    Slot& slot = take_slot();
+    if (runner.queue().pop(slot.chain) != VirtQueue::Pop::kChain) {
+      slot.next_free = std::exchange(free_, &slot);
+      served = Served::kAll;  // Or broken, which the runner sees for itself.
+      break;
+    }
+    slot.runner = &runner;
+    if (!start_request(slot)) {
+      served = Served::kBroken;
+      break;
+    }
+  }
+  if (!batch_.empty()) {
+    const int64_t now_ns = home_.loop().now_ns();
+    for (block::BlockRequest* io : batch_) static_cast<Slot*>(io->owner)->started_ns = now_ns;
+    channel_->submit(batch_);
+    batch_.clear();
+    metrics_.batches.add(1);
+  }
+  return served;
+}
+
+BlkQueue::Slot& BlkQueue::take_slot() {
+  // There is one more slot than heads, and pop() sees to it that the heads in flight are distinct.
+  SKIFF_CHECK(free_ != nullptr);
+  return *std::exchange(free_, free_->next_free);
+}
+
+bool BlkQueue::start_request(Slot& slot) {
+  const BlkCommand command =
+      parse_blk_command(slot.chain.readable(), slot.chain.writable(), rules_, slot.scratch);
+  slot.status = command.status;
+  slot.data_bytes = 0;
+  count(command);
+  switch (command.kind) {
+    case BlkCommand::Kind::kIo:
+      start_io(slot, command);
+      return true;
+    case BlkCommand::Kind::kGetId:
+      send_serial(slot, command);
+      return true;
+    case BlkCommand::Kind::kFail:
+      finish(slot, command.failure);
+      return true;
+    case BlkCommand::Kind::kMalformed:
+      break;
+  }
+  release(slot, 0);
+  return false;
+}
+
+void BlkQueue::start_io(Slot& slot, const BlkCommand& command) {
+  slot.io.op = command.op;
+  slot.io.may_unmap = command.may_unmap;
+  slot.io.offset_bytes = command.offset_bytes;
+  slot.io.length_bytes = command.length_bytes;
+  slot.io.iov = command.data;
+  if (command.op == block::BlockOp::kRead) slot.data_bytes = command.length_bytes;
+  // Without a volatile cache as far as the driver knows, a write is durable when it is answered
+  // (5.2.6.2).
+  const bool changes = command.op != block::BlockOp::kRead && command.op != block::BlockOp::kFlush;
+  slot.flush_follows =
+      changes && !(can_flush_ && shared_.write_back.load(std::memory_order_relaxed));
+  batch_.push_back(&slot.io);
+}
+
+void BlkQueue::on_io_done(block::BlockRequest& io, int32_t result) {
+  Slot& slot = *static_cast<Slot*>(io.owner);
+  BlkQueue& self = *slot.queue;
+  self.home_.assert_here();
+  if (result == 0 && std::exchange(slot.flush_follows, false)) {
+    io.op = block::BlockOp::kFlush;
+    io.iov = {};
+    block::BlockRequest* one = &io;
+    return self.channel_->submit({&one, 1});
+  }
+  self.metrics_.in_flight_ns.add(
+      static_cast<uint64_t>(self.home_.loop().now_ns() - slot.started_ns));
+  self.finish(slot, blk_status(result));
+}
+
+// 5.2.6: a string of up to 20 bytes, zero-terminated only when shorter.
+void BlkQueue::send_serial(Slot& slot, const BlkCommand& command) {
+  slot.data_bytes = block::copy_to_iovec(command.data, 0, shared_.serial);
+  finish(slot, BlkStatus::kOk);
+}
+
+void BlkQueue::count(const BlkCommand& command) {
+  if (command.kind != BlkCommand::Kind::kIo) return metrics_.others.add(1);
+  switch (command.op) {
+    case block::BlockOp::kRead:
+      metrics_.reads.add(1);
+      return metrics_.read_bytes.add(command.length_bytes);
+    case block::BlockOp::kWrite:
+      metrics_.writes.add(1);
+      return metrics_.written_bytes.add(command.length_bytes);
+    case block::BlockOp::kFlush:
+      return metrics_.flushes.add(1);
+    case block::BlockOp::kDiscard:
+    case block::BlockOp::kWriteZeroes:
+      return metrics_.others.add(1);
+  }
+}
+
+void BlkQueue::finish(Slot& slot, BlkStatus status) {
+  *slot.status = static_cast<std::byte>(status);
+  const bool ok = status == BlkStatus::kOk;
+  if (!ok) metrics_.errors.add(1);
+  // What a failed read left in the buffers is not promised to the driver.
+  release(slot, static_cast<uint32_t>(ok ? slot.data_bytes + 1 : 1));
+}
+
+void BlkQueue::release(Slot& slot, uint32_t written_bytes) {
+  slot.next_free = std::exchange(free_, &slot);
+  slot.runner->complete(slot.chain.head(), written_bytes);
+}
+
+}  // namespace skiff::devices

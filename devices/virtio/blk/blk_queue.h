@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// BlkQueue: the requests of one virtio-blk queue, from descriptor chain to channel and back.
+//
+// All requests have their slot from the start, and a slot holds everything down to the SQE's
+// bookkeeping, so a request allocates nothing. Thread: the home loop, but for construction and
+// metrics(). Ownership: borrows image and shared settings; owns its channel between start() and
+// close().
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "block/block_channel.h"
+#include "devices/virtio/blk/blk_command.h"
+#include "devices/virtio/blk/blk_metrics.h"
+#include "devices/virtio/queue_runner.h"
+#include "loop/home.h"
+
+namespace skiff::devices {
+
+// What all queues of one disk share. Thread: the flag from any, the rest is constant.
+struct BlkShared {
+  block::BlockBackend* image = nullptr;
+  std::array<std::byte, kBlkIdBytes> serial = {};
+  std::atomic<bool> write_back{true};  // The driver's wish (5.2.4, `writeback`).
+};
+
+class BlkQueue {
+ public:
+  BlkQueue(loop::EventLoop& home, uint16_t size_max, BlkShared& shared);
+  BlkQueue(const BlkQueue&) = delete;
+  BlkQueue& operator=(const BlkQueue&) = delete;
+
+  // Opens the channel. When that fails it says so, and the first request ends in need_reset().
+  void start(uint64_t features);
+  // Nothing is in flight. Not from within a completion.
+  void close();
+
+  // The guest rang: takes at most a queue's length of requests and submits them as one batch.
+  QueueHandler::Served serve(QueueRunner& runner);
+
+  const BlkQueueMetrics& metrics() const { return metrics_; }
+
+ private:
+  struct Slot {
+    BlkQueue* queue = nullptr;
+    Slot* next_free = nullptr;
+    QueueRunner* runner = nullptr;
+    DescriptorChain chain;
+    std::vector<iovec> scratch;
+    std::byte* status = nullptr;
+    uint64_t data_bytes = 0;  // That the guest gets to read.
+    int64_t started_ns = 0;
+    bool flush_follows = false;
+    block::BlockRequest io;
+  };
+
+  static void on_io_done(block::BlockRequest& io, int32_t result);
+
+  Slot& take_slot() SKIFF_REQUIRES(home_);
+  // False when the chain has no place for an answer.
+  bool start_request(Slot& slot) SKIFF_REQUIRES(home_);
+  void start_io(Slot& slot, const BlkCommand& command) SKIFF_REQUIRES(home_);
+  void send_serial(Slot& slot, const BlkCommand& command) SKIFF_REQUIRES(home_);
+  void count(const BlkCommand& command) SKIFF_REQUIRES(home_);
+  void finish(Slot& slot, BlkStatus status) SKIFF_REQUIRES(home_);
+  void release(Slot& slot, uint32_t written_bytes) SKIFF_REQUIRES(home_);
+
+  loop::Home home_;
+  BlkShared& shared_;
+  std::vector<Slot> slots_;
+  Slot* free_ SKIFF_GUARDED_BY(home_) = nullptr;
+  std::vector<block::BlockRequest*> batch_ SKIFF_GUARDED_BY(home_);
+  std::unique_ptr<block::BlockChannel> channel_ SKIFF_GUARDED_BY(home_);
+  BlkRules rules_ SKIFF_GUARDED_BY(home_);
+  bool can_flush_ SKIFF_GUARDED_BY(home_) = false;
+  BlkQueueMetrics metrics_;
+};
+
+}  // namespace skiff::devices
