@@ -76,7 +76,7 @@ in_lab() {
   for name in skiff "${names[@]}"; do
     options+=(--program "$name")
   done
-  "$SCRIPTS_DIR/lab" --build "$ROOT_DIR/build/dev" "${options[@]}" -- "$(run_programs "${names[@]}")"
+  SKIFF_PROGRAM=skiff "$SCRIPTS_DIR/lab" --build "$ROOT_DIR/build/dev" "${options[@]}" -- "$(run_programs "${names[@]}")"
 }
 
 # On this machine, with a private copy of the root disk: tests write to it.
@@ -84,9 +84,9 @@ directly() {
   local images status=0
   images=$(mktemp -d "${TMPDIR:-/tmp}/skiff-images.XXXXXX") &&
     "$SCRIPTS_DIR/images" kernel guest rootfs &&
-    cp -d "$IMAGES_DIR"/../kernel/vmlinu[xz] "$IMAGES_DIR"/../guest/modules.cpio "$images/" &&
+    cp "$CACHE_DIR"/kernel/vmlinu[xz] "$CACHE_DIR/guest/modules.cpio" "$images/" &&
     cp --reflink=auto --sparse=always "$CACHE_DIR/rootfs/rootfs.img" "$images/" &&
-    SKIFF_IMAGES=$images PATH=$ROOT_DIR/build/dev/bin:$PATH sh -c "$(run_programs "$@")" || status=$?
+    SKIFF_IMAGES=$images SKIFF_PROGRAM=skiff PATH=$ROOT_DIR/build/dev/bin:$PATH sh -c "$(run_programs "$@")" || status=$?
   rm -rf "$images"
   return "$status"
 }
