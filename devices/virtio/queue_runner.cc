@@ -61,14 +61,16 @@ void QueueRunner::complete(uint16_t head, uint32_t written_bytes) {
   home_.assert_here();
   SKIFF_CHECK(is_running());
   queue_.push_used(head, written_bytes);
-  active_->publish_bh.schedule();
+  if (!active_->serving) active_->publish_bh.schedule();
 }
 
 void QueueRunner::run() {
   home_.assert_here();
   if (active_->draining || active_->failed || !queue_.is_configured()) return;
   queue_.disable_notifications();
+  active_->serving = true;
   const QueueHandler::Served served = active_->handler.serve(*this);
+  active_->serving = false;
   if (queue_.is_broken()) return fail(queue_.broken_reason());
   publish();
   switch (served) {

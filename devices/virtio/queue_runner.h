@@ -88,6 +88,7 @@ class QueueRunner {
     bool draining = false;
     bool drain_reported = false;
     bool failed = false;
+    bool serving = false;  // serve() is on the stack: what it completes is shown right after it.
     loop::BottomHalf serve_bh;
     loop::BottomHalf publish_bh;
     loop::NotifierWatch doorbell_watch;

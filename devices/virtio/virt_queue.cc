@@ -213,13 +213,22 @@ bool VirtQueue::append_host_buffers(const VirtDescriptor& descriptor,
   return left == 0;
 }
 
-void VirtQueue::push_used(uint16_t head, uint32_t written_bytes) {
+void VirtQueue::clear_in_flight(uint16_t head) {
   SKIFF_CHECK(head < size_);
   uint64_t& word = in_flight_heads_[head / 64u];
   const uint64_t bit = uint64_t{1} << (head % 64u);
   SKIFF_CHECK((word & bit) != 0);
   word &= ~bit;
   --in_flight_;
+}
+
+void VirtQueue::undo_pop(uint16_t head) {
+  clear_in_flight(head);
+  --next_avail_;
+}
+
+void VirtQueue::push_used(uint16_t head, uint32_t written_bytes) {
+  clear_in_flight(head);
   if (is_broken()) return;
   std::byte* entry = used_ + used_entry_offset(next_used_ & (size_ - 1u));
   ring_store<uint32_t>(entry, head);

@@ -84,6 +84,10 @@ class VirtQueue {
   // of chains in flight are distinct and can serve as slot numbers.
   Pop pop(DescriptorChain& into);
 
+  // Takes back the latest pop(): the chain will be popped again. For a device that stops while it
+  // holds a chain it has done nothing with.
+  void undo_pop(uint16_t head);
+
   // Notes a finished chain in the used ring; the driver does not see it before publish_used(). The
   // head must be in flight.
   void push_used(uint16_t head, uint32_t written_bytes);
@@ -105,6 +109,7 @@ class VirtQueue {
   bool add_buffer(const VirtDescriptor& descriptor, DescriptorChain& into);
   bool append_host_buffers(const VirtDescriptor& descriptor, std::vector<iovec>& into) const;
   bool test_and_set_in_flight(uint16_t head);
+  void clear_in_flight(uint16_t head);
 
   const GuestMemory& memory_;
   std::byte* descriptors_ = nullptr;
