@@ -65,6 +65,7 @@ void QueueSet::queue_drained(QueueRunner&) {
 void QueueSet::finish_stop() {
   home_.assert_here();
   for (auto& runner : runners_) runner->stop();
+  owner_->queues_stopped();
   // The last thing: the device may be started again, or be gone, when this returns.
   std::exchange(stopped_, nullptr)();
 }

@@ -27,6 +27,8 @@ class QueueOwner {
   // The queues take nothing any more. The owner completes what it holds back by itself; stop()
   // calls back when nothing is in flight.
   virtual void queues_stopping() = 0;
+  // Nothing is in flight and the queues are taken down; the last call of a run.
+  virtual void queues_stopped() {}
   virtual QueueHandler::Served serve(QueueRunner& runner) = 0;
 
  protected:
