@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -46,15 +47,18 @@ uint32_t apic_id_of(const CpuTopology& topology, uint32_t index);
 // False when the topology's gaps push an APIC ID beyond 254, which xAPIC hardware cannot address.
 bool apic_ids_fit(const CpuTopology& topology);
 
+enum class CpuidRegister : uint8_t { kEax, kEbx, kEcx, kEdx };
+
 // One feature that can be masked, named as /proc/cpuinfo names it ("avx512f").
 struct CpuFeature {
-  enum class Register : uint8_t { kEax, kEbx, kEcx, kEdx };
   std::string_view name;
   uint32_t function;
   uint32_t index;
-  Register reg;
+  CpuidRegister reg;
   uint8_t bit;
+  std::string_view needs = {};  // The feature without which it cannot be used: masked with it.
 };
+std::span<const CpuFeature> cpu_features();
 // Null when there is no such feature.
 const CpuFeature* find_cpu_feature(std::string_view name);
 // "avx512f:avx2" to features. kInvalidArgument names the unknown one and the names nearest to it.
@@ -66,9 +70,10 @@ struct CpuidOptions {
   CpuTopology topology;
   std::vector<const CpuFeature*> masked;
   bool tsc_deadline_timer = false;  // KVM_CAP_TSC_DEADLINE_TIMER.
-  uint32_t tsc_khz = 0;             // For the KVM timing leaf 0x40000010; 0 leaves it out.
-  uint32_t apic_bus_khz = 1'000'000;
 };
+
+// The register of `entry` that holds `feature`'s bit.
+uint32_t& cpuid_register(CpuidEntry& entry, CpuidRegister reg);
 
 // The table for vCPU `index`, made from KVM_GET_SUPPORTED_CPUID's answer.
 CpuidTable make_cpuid(const CpuidTable& supported, const CpuidOptions& options, uint32_t index);

@@ -38,6 +38,7 @@ class MemorySlots {
   struct Mapping {
     uint32_t slot;
     devices::GuestRegion region;
+    bool registered = false;
   };
   explicit MemorySlots(Vm& vm) : vm_(vm) {}
   loop::Result<void> add(uint64_t guest_base, uint64_t size_bytes, const MemoryOptions& options);

@@ -17,10 +17,14 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "devices/core/bus.h"
+#include "loop/cpu_set.h"
 #include "loop/event_loop.h"
 #include "loop/result.h"
+#include "loop/thread.h"
+#include "vmm/kvm/kvm_statistics.h"
 #include "vmm/kvm/vcpu.h"
 
 namespace skiff::vmm {
@@ -35,6 +39,7 @@ struct VcpuFailure {
 
 struct VcpuSurroundings {
   Vm& vm;
+  const devices::GuestMemory& memory;
   devices::PioBus& pio;
   devices::MmioBus& mmio;
   loop::EventLoop& main_loop;
@@ -46,6 +51,8 @@ class VcpuThread {
   struct Options {
     uint32_t index = 0;
     uint32_t apic_id = 0;
+    loop::CpuSet cpus;  // Empty: anywhere.
+    loop::SchedPolicy sched;
     // Runs on the new thread once the vCPU exists: CPUID, first registers.
     std::function<loop::Result<void>(Vcpu&)> set_up;
   };
@@ -75,10 +82,11 @@ class VcpuThread {
 
   // Exits to userspace by VcpuExitKind.
   const Counters& counters() const;
-  // All exits as KVM counts them, 0 if it does not.
-  uint64_t kernel_exit_count() const;
+  // What KVM counts, after wait_ready(); kUnsupported on kernels that do not tell.
+  loop::Result<std::vector<KvmStatistic>> kernel_statistics() const;
 
  private:
+  struct Request;
   struct Impl;
   explicit VcpuThread(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;

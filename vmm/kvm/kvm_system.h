@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "loop/result.h"
@@ -34,6 +35,7 @@ class KvmSystem {
   const std::vector<KvmCapability>& capabilities() const { return capabilities_; }
   const CpuidTable& supported_cpuid() const { return supported_cpuid_; }
   uint32_t max_cpus() const;
+  bool has_tsc_deadline_timer() const;
   uint64_t run_area_bytes() const { return run_area_bytes_; }
 
  private:
@@ -45,5 +47,8 @@ class KvmSystem {
   CpuidTable supported_cpuid_;
   uint64_t run_area_bytes_ = 0;
 };
+
+// What to do where there is no /dev/kvm, judged by the text of /proc/cpuinfo.
+std::string missing_kvm_advice(std::string_view cpuinfo);
 
 }  // namespace skiff::vmm

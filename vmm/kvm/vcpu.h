@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 
+#include "devices/core/guest_memory.h"
 #include "loop/result.h"
 #include "loop/unique_fd.h"
 #include "vmm/cpuid.h"
@@ -21,10 +22,10 @@ struct kvm_run;
 namespace skiff::vmm {
 
 enum class VcpuMode : uint8_t {
-  kReset,        // As after power-on, real mode; CS base and RIP from `rip`.
+  kReset,  // As after power-on: real mode at the reset vector; the other members mean nothing.
   kProtected32,  // Paging off, flat segments: PVH, multiboot.
   kLong64,       // Paging by cr3, flat segments, CPL 0: the Linux 64-bit protocol.
-  kLong64User,  // The same in CPL 3: payload guests; needs idt and tss for anything but plain code.
+  kLong64User,   // The same in CPL 3: payload guests; IN, OUT and interrupts need a TSS and an IDT.
 };
 
 struct DescriptorTable {
@@ -32,8 +33,8 @@ struct DescriptorTable {
   uint16_t limit = 0;
 };
 
-// Registers at the start of a vCPU. Flat CS is selector 0x10 and flat DS 0x18 (user: 0x2b and
-// 0x23), which the GDT, if there is one, should agree with.
+// Registers at the start of a vCPU. Flat code is selector 0x10 and flat data 0x18, in CPL 3 0x2b
+// and 0x23; the TSS is 0x20, in CPL 3 0x30. A GDT, if there is one, should agree.
 struct VcpuBootState {
   VcpuMode mode = VcpuMode::kReset;
   uint64_t rip = 0;
@@ -76,8 +77,9 @@ struct VcpuExit {
   // The bytes, in the run area: size_bytes * count. A read is answered by filling them before the
   // next run().
   std::span<uint8_t> data;
-  uint32_t reason = 0;  // KVM_EXIT_*.
-  uint64_t detail = 0;  // Suberror, hardware reason or event type.
+  uint32_t reason = 0;            // KVM_EXIT_*.
+  bool emulation_failed = false;  // kInternalError: KVM met an instruction it cannot emulate.
+  uint64_t detail = 0;            // Suberror, hardware reason or event type.
 };
 
 class Vcpu {
@@ -108,7 +110,7 @@ class Vcpu {
 
   // Registers, the bytes at RIP and what KVM said, for people. Never fails: says what it could not
   // read.
-  std::string describe(const VcpuExit& exit) const;
+  std::string describe(const VcpuExit& exit, const devices::GuestMemory& memory) const;
 
   struct Registers {
     uint64_t rax, rbx, rcx, rdx, rsi, rdi, rsp, rip, rflags, cr2, cr3;
@@ -116,20 +118,28 @@ class Vcpu {
   };
   loop::Result<Registers> registers() const;
 
-  // KVM's own count of this vCPU's exits, from the statistics descriptor; kUnsupported without one.
-  loop::Result<uint64_t> kernel_exit_count() const;
+  // How often it was started: tells whether it was since it failed.
+  uint32_t starts() const { return starts_; }
+
+  // A descriptor of KVM's statistics on this vCPU (kvm_statistics.h), to be read on any thread;
+  // invalid where the kernel has none.
+  loop::UniqueFd open_statistics() const;
 
  private:
-  Vcpu(Vm& vm, uint32_t apic_id, loop::UniqueFd fd)
-      : vm_(vm), apic_id_(apic_id), fd_(std::move(fd)) {}
+  Vcpu(Vm& vm, uint32_t apic_id, loop::UniqueFd fd);
+  loop::Result<void> remember_power_on_state();
   loop::Result<void> power_on();
   loop::Result<void> set_msrs();
-  loop::Result<void> set_local_apic_lines();
+  loop::Result<void> set_mp_state(uint32_t state);
+  VcpuExit decode_exit();
 
+  struct PowerOnState;
   Vm& vm_;
   uint32_t apic_id_;
   loop::UniqueFd fd_;
   kvm_run* run_ = nullptr;
+  uint32_t starts_ = 0;
+  std::unique_ptr<PowerOnState> power_on_;
 };
 
 }  // namespace skiff::vmm
