@@ -34,8 +34,12 @@ class IoThread {
   EventLoop& loop() { return *loop_; }
 
  private:
-  IoThread() = default;
-  EventLoop* loop_ = nullptr;  // Lives on the thread's stack, made and destroyed there.
+  struct Meeting;
+  IoThread();
+  static void serve(const EventLoop::Options& options, Meeting& meeting);
+
+  std::unique_ptr<Meeting> meeting_;
+  EventLoop* loop_ = nullptr;  // Made and destroyed by the thread.
   Thread thread_;
 };
 

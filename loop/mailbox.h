@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Mailbox: what other threads have sent to one loop, and whether that loop must be woken for it.
+//
+// One word holds both: nothing, "asleep", or the newest message, linked to the older ones. So a
+// send is one atomic exchange (a compare-exchange, repeated only when two senders collide), exactly
+// one sender learns that it has to wake the loop, and a sender that is preempted half-way hides
+// nobody else's message, as a queue that links in two steps would.
+// Thread: send() and wake() from any; the rest on the loop's. Ownership: borrows the messages.
+#pragma once
+
+#include <atomic>
+
+#include "loop/event_loop.h"
+
+namespace skiff::loop {
+
+class Mailbox {
+ public:
+  // True if the receiver slept: the caller, and nobody else, must wake it.
+  [[nodiscard]] bool send(Message& message) {
+    Message* newest = newest_.load(std::memory_order_relaxed);
+    do {
+      message.next = newest == asleep() ? nullptr : newest;
+    } while (!newest_.compare_exchange_weak(newest, &message, std::memory_order_acq_rel,
+                                            std::memory_order_relaxed));
+    return newest == asleep();
+  }
+
+  // For news that is not a message: true if the receiver slept, and the caller must wake it.
+  [[nodiscard]] bool wake() {
+    Message* expected = asleep();
+    return newest_.compare_exchange_strong(expected, nullptr, std::memory_order_acq_rel);
+  }
+
+  // False if something has arrived: then the receiver must not sleep.
+  [[nodiscard]] bool try_sleep() {
+    Message* expected = nullptr;
+    return newest_.compare_exchange_strong(expected, asleep(), std::memory_order_acq_rel);
+  }
+
+  // The receiver is up again, woken or not.
+  void set_awake() { static_cast<void>(wake()); }
+
+  // Takes everything; the oldest first, linked by `next`. Null when there is nothing.
+  Message* take_all() {
+    Message* newest = newest_.load(std::memory_order_relaxed);
+    if (newest == nullptr || newest == asleep()) return nullptr;
+    // The receiver is running, or it would not be here: nobody needs to know that it slept.
+    newest = newest_.exchange(nullptr, std::memory_order_acq_rel);
+    Message* oldest_first = nullptr;
+    while (newest != nullptr) {
+      Message* older = newest->next;
+      newest->next = oldest_first;
+      oldest_first = newest;
+      newest = older;
+    }
+    return oldest_first;
+  }
+
+ private:
+  // The address of something that is no message of anybody's.
+  Message* asleep() { return &sleeper_; }
+
+  std::atomic<Message*> newest_{nullptr};
+  Message sleeper_;
+};
+
+}  // namespace skiff::loop
