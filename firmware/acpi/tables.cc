@@ -124,7 +124,7 @@ std::vector<std::byte> build_fadt(const AcpiConfig& config, uint64_t facs, uint6
   table.u32(config.pm1a_event_port).u32(0).u32(config.pm1a_control_port).u32(0);
   table.u32(0).u32(config.pm_timer_port).u32(0).u32(0);
   table.u8(4).u8(2).u8(0).u8(4).u8(0).u8(0).u8(0).u8(0);
-  table.u16(kNoC2).u16(kNoC3).zeros(8).u8(0).u8(0);
+  table.u16(kNoC2).u16(kNoC3).zeros(8);
   table.u8(config.has_rtc ? kCenturyRegister : 0).u16(boot_architecture(config)).u8(0);
   table.u32(kWbinvd | kC1 | kNoFixedSleepButton | kNoFixedRtcWake | kResetRegister);
   table.port(config.reset_port, 1).u8(config.reset_value).u16(0).u8(kMinorRevision);
