@@ -19,6 +19,9 @@ class MessageList {
 
   bool empty() const { return head_.next == &head_; }
 
+  // There is one.
+  Message& front() const { return *head_.next; }
+
   void push_back(Message& message) {
     SKIFF_CHECK(!is_linked(message));
     message.prev = head_.prev;

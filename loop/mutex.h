@@ -5,7 +5,9 @@
 // across no callback, no blocking system call and no co_await. Thread: any.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <mutex>
 #include <shared_mutex>
 
@@ -85,6 +87,13 @@ class ConditionVariable {
     std::unique_lock<std::mutex> lock(mutex.native(), std::adopt_lock);
     condition_.wait(lock);
     lock.release();
+  }
+  // False when `timeout_ns` passed without a notification.
+  bool wait_for(Mutex& mutex, int64_t timeout_ns) SKIFF_REQUIRES(mutex) {
+    std::unique_lock<std::mutex> lock(mutex.native(), std::adopt_lock);
+    const auto status = condition_.wait_for(lock, std::chrono::nanoseconds(timeout_ns));
+    lock.release();
+    return status == std::cv_status::no_timeout;
   }
   void notify_one() { condition_.notify_one(); }
   void notify_all() { condition_.notify_all(); }

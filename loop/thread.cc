@@ -52,9 +52,7 @@ struct Start {
 
 Result<void> apply_settings(const Thread::Options& options) {
   if (!options.cpus.empty()) SKIFF_RETURN_IF_ERROR(options.cpus.apply_to_current_thread());
-  if (options.sched.kind != SchedPolicy::Kind::kOther)
-    SKIFF_RETURN_IF_ERROR(options.sched.apply_to_current_thread());
-  return {};
+  return options.sched.apply_to_current_thread();
 }
 
 void* thread_main(void* argument) {
@@ -144,7 +142,9 @@ Result<void> SchedPolicy::apply_to_current_thread() const {
 Result<Thread> Thread::create(Options options, std::function<void()> body) {
   // Shared: either of the two may be the last to look at it.
   auto start = std::make_shared<Start>();
-  start->meets_creator = !options.cpus.empty() || options.sched.kind != SchedPolicy::Kind::kOther;
+  // A new thread has its creator's CPUs and policy.
+  start->meets_creator = !options.cpus.empty() || options.sched.kind != SchedPolicy::Kind::kOther ||
+                         sched_getscheduler(0) != SCHED_OTHER;
   start->options = std::move(options);
   start->body = std::move(body);
 

@@ -41,7 +41,7 @@ class Thread {
   struct Options {
     std::string name;   // The first 15 bytes are shown by the system.
     CpuSet cpus;        // Empty: the creator's.
-    SchedPolicy sched;  // Set only if it is not kOther.
+    SchedPolicy sched;  // Never inherited.
     // All signals are blocked but these: only a vCPU's kick wants one.
     std::vector<int> unblocked_signals;
     size_t stack_bytes = size_t{1} << 20;

@@ -42,6 +42,7 @@ struct WorkItem {
   Link link;
   EventLoop* home = nullptr;
   uint64_t sequence = 0;
+  bool queued = false;
 };
 
 class WorkerPool {
