@@ -37,4 +37,9 @@ inline bool run_task(loop::Task<void> task) {
   return ended;
 }
 
+// For one that waits: `ended`, which outlives it, says when it is done.
+inline void start_task(loop::Task<void> task, bool& ended) {
+  run_task_detail::drive(std::move(task), ended);
+}
+
 }  // namespace skiff::devices

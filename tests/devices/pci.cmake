@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+skiff_test(pci_test
+  SOURCES
+    pci/msix_test.cc
+    pci/pci_bus_test.cc
+    pci/pci_device_test.cc
+  LINK skiff_pci)
