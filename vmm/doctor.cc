@@ -85,7 +85,7 @@ Result<ProbeResult> run_probe(Vm& vm, const devices::GuestMemory& memory, VcpuMo
     if (!exit) return exit.error();
     if (exit->kind == VcpuExitKind::kInterrupted) continue;
     if (exit->kind != VcpuExitKind::kPio) {
-      result.failure = (*vcpu)->describe(*exit, memory);
+      result.failure = (*vcpu)->describe(*exit);
       break;
     }
     times.push_back(Clock::now());
@@ -110,6 +110,7 @@ Result<Probes> run_probes(const KvmSystem& system) {
   if (!vm) return vm.error();
   auto memory = MemorySlots::create(**vm, {.size_bytes = 2 * kMiB, .huge_pages = false});
   if (!memory) return memory.error();
+  SKIFF_RETURN_IF_ERROR((*vm)->add_interrupt_controllers());
   auto user = run_probe(**vm, (*memory)->memory(), VcpuMode::kLong64User);
   if (!user) return user.error();
   auto kernel = run_probe(**vm, (*memory)->memory(), VcpuMode::kLong64);

@@ -132,20 +132,14 @@ Result<std::unique_ptr<MemorySlots>> MemorySlots::create(Vm& vm, const MemoryOpt
   SKIFF_RETURN_IF_ERROR(slots->add(0, low_ram_bytes(options.size_bytes), options));
   if (const uint64_t high = high_ram_bytes(options.size_bytes); high > 0)
     SKIFF_RETURN_IF_ERROR(slots->add(kHighRamBase, high, options));
-  std::vector<devices::GuestRegion> regions;
-  for (const Mapping& mapping : slots->mappings_) regions.push_back(mapping.region);
-  slots->memory_ = devices::GuestMemory(std::move(regions));
+  slots->memory_ = devices::GuestMemory(slots->regions_);
   return slots;
 }
 
+// The slots stay with the Vm, which has no vCPU any more: taking them out would make the kernel
+// wait for readers, and KVM hears of the unmapping anyway.
 MemorySlots::~MemorySlots() {
-  for (const Mapping& mapping : mappings_) {
-    if (mapping.registered) {
-      if (auto removed = vm_.set_memory_slot({.id = mapping.slot}); !removed)
-        SKIFF_LOG(kWarn, "{}", removed.error().message());
-    }
-    ::munmap(mapping.region.host, mapping.region.size_bytes);
-  }
+  for (const devices::GuestRegion& region : regions_) ::munmap(region.host, region.size_bytes);
 }
 
 Result<void> MemorySlots::add(uint64_t guest_base, uint64_t size_bytes,
@@ -154,8 +148,8 @@ Result<void> MemorySlots::add(uint64_t guest_base, uint64_t size_bytes,
   if (host == nullptr)
     return Error::from_errno(errno,
                              fmt::format("Allocating {} MiB of guest memory", size_bytes / kMiB));
-  const auto slot = static_cast<uint32_t>(mappings_.size());
-  mappings_.push_back({slot, {{guest_base}, host, size_bytes}});
+  const auto slot = static_cast<uint32_t>(regions_.size());
+  regions_.push_back({{guest_base}, host, size_bytes});
   // A helper process has no use for it, and copying the page tables would stop the guest.
   if (::madvise(host, size_bytes, MADV_DONTFORK) < 0)
     return Error::from_errno(errno, "Keeping guest memory out of helper processes");
@@ -163,10 +157,8 @@ Result<void> MemorySlots::add(uint64_t guest_base, uint64_t size_bytes,
   if (options.huge_pages) ::madvise(host, size_bytes, MADV_HUGEPAGE);
   if (options.prealloc || options.lock) SKIFF_RETURN_IF_ERROR(preallocate(host, size_bytes));
   if (options.lock) SKIFF_RETURN_IF_ERROR(lock_pages(host, size_bytes));
-  SKIFF_RETURN_IF_ERROR(vm_.set_memory_slot(
-      {.id = slot, .guest_base = guest_base, .size_bytes = size_bytes, .host = host}));
-  mappings_.back().registered = true;
-  return {};
+  return vm_.set_memory_slot(
+      {.id = slot, .guest_base = guest_base, .size_bytes = size_bytes, .host = host});
 }
 
 }  // namespace skiff::vmm

@@ -3,7 +3,7 @@
 // GuestMemory.
 //
 // Thread: created and destroyed on the main thread while no vCPU runs; memory() from any.
-// Ownership: owns the mappings and the KVM slots; the Vm outlives it.
+// Ownership: owns the mappings; the Vm outlives it, the vCPUs go before it.
 #pragma once
 
 #include <cstdint>
@@ -35,16 +35,11 @@ class MemorySlots {
   const devices::GuestMemory& memory() const { return memory_; }
 
  private:
-  struct Mapping {
-    uint32_t slot;
-    devices::GuestRegion region;
-    bool registered = false;
-  };
   explicit MemorySlots(Vm& vm) : vm_(vm) {}
   loop::Result<void> add(uint64_t guest_base, uint64_t size_bytes, const MemoryOptions& options);
 
   Vm& vm_;
-  std::vector<Mapping> mappings_;
+  std::vector<devices::GuestRegion> regions_;
   devices::GuestMemory memory_;
 };
 

@@ -210,7 +210,7 @@ void VcpuThread::Impl::fail(const VcpuExit& exit, const std::string& reason) {
                       .guest_crashed = exit.kind == VcpuExitKind::kShutdown,
                       .emulation_failed = exit.emulation_failed};
   failure.text = fmt::format("vCPU {}: {}{}{}", options.index, reason, reason.empty() ? "" : ": ",
-                             vcpu->describe(exit, surroundings.memory));
+                             vcpu->describe(exit));
   post([failed = surroundings.failed, failure = std::move(failure)] {
     if (failed) failed(failure);
   });

@@ -39,7 +39,6 @@ struct VcpuFailure {
 
 struct VcpuSurroundings {
   Vm& vm;
-  const devices::GuestMemory& memory;
   devices::PioBus& pio;
   devices::MmioBus& mmio;
   loop::EventLoop& main_loop;

@@ -8,6 +8,7 @@ skiff_library(skiff_kvm
     kvm/boot_registers.cc
     kvm/kvm_statistics.cc
     kvm/kvm_system.cc
+    kvm/late_release.cc
     kvm/msi_router.cc
     kvm/payload_guest.cc
     kvm/vcpu.cc

@@ -300,8 +300,8 @@ loop::UniqueFd Vcpu::open_statistics() const {
   return loop::UniqueFd(::ioctl(fd_.get(), KVM_GET_STATS_FD, 0UL));
 }
 
-std::string Vcpu::describe(const VcpuExit& exit, const devices::GuestMemory& memory) const {
-  return describe_vcpu(fd_.get(), exit, *run_, memory);
+std::string Vcpu::describe(const VcpuExit& exit) const {
+  return describe_vcpu(fd_.get(), exit, *run_, vm_);
 }
 
 }  // namespace skiff::vmm

@@ -11,7 +11,6 @@
 #include <span>
 #include <string>
 
-#include "devices/core/guest_memory.h"
 #include "loop/result.h"
 #include "loop/unique_fd.h"
 #include "vmm/cpuid.h"
@@ -110,7 +109,7 @@ class Vcpu {
 
   // Registers, the bytes at RIP and what KVM said, for people. Never fails: says what it could not
   // read.
-  std::string describe(const VcpuExit& exit, const devices::GuestMemory& memory) const;
+  std::string describe(const VcpuExit& exit) const;
 
   struct Registers {
     uint64_t rax, rbx, rcx, rdx, rsi, rdi, rsp, rip, rflags, cr2, cr3;

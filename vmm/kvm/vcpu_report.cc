@@ -47,7 +47,7 @@ std::span<const uint8_t> bytes_of_failed_emulation(const kvm_run& run) {
 }
 
 std::string instruction_text(int vcpu_fd, const kvm_regs& regs, const kvm_sregs& sregs,
-                             const kvm_run& run, const devices::GuestMemory& memory) {
+                             const kvm_run& run, const Vm& vm) {
   if (const auto bytes = bytes_of_failed_emulation(run); !bytes.empty()) return hex(bytes);
   kvm_translation translation{};
   translation.linear_address = sregs.cs.l != 0 ? regs.rip : sregs.cs.base + regs.rip;
@@ -57,7 +57,7 @@ std::string instruction_text(int vcpu_fd, const kvm_regs& regs, const kvm_sregs&
   const uint64_t in_page = 4096 - translation.physical_address % 4096;
   std::array<uint8_t, kInstructionBytes> bytes{};
   const auto part = std::span(bytes).first(std::min<size_t>(bytes.size(), in_page));
-  if (!memory.read({translation.physical_address}, std::as_writable_bytes(part)))
+  if (!vm.read_memory(translation.physical_address, std::as_writable_bytes(part)))
     return fmt::format("unreadable (no RAM at {:#x})",
                        static_cast<uint64_t>(translation.physical_address));
   return hex(part);
@@ -88,8 +88,7 @@ std::string describe_exit(const VcpuExit& exit, const kvm_run& run) {
   }
 }
 
-std::string describe_vcpu(int vcpu_fd, const VcpuExit& exit, const kvm_run& run,
-                          const devices::GuestMemory& memory) {
+std::string describe_vcpu(int vcpu_fd, const VcpuExit& exit, const kvm_run& run, const Vm& vm) {
   std::string text = describe_exit(exit, run);
   kvm_regs regs{};
   kvm_sregs sregs{};
@@ -113,7 +112,7 @@ std::string describe_vcpu(int vcpu_fd, const VcpuExit& exit, const kvm_run& run,
   text += "\n" + segment_text("DS", sregs.ds) + "  " + segment_text("TR", sregs.tr);
   text += fmt::format("\nGDT={}:{:04x} IDT={}:{:04x}", u64(sregs.gdt.base),
                       uint16_t{sregs.gdt.limit}, u64(sregs.idt.base), uint16_t{sregs.idt.limit});
-  text += "\nInstruction bytes: " + instruction_text(vcpu_fd, regs, sregs, run, memory);
+  text += "\nInstruction bytes: " + instruction_text(vcpu_fd, regs, sregs, run, vm);
   return text;
 }
 

@@ -8,14 +8,12 @@
 
 #include <string>
 
-#include "devices/core/guest_memory.h"
 #include "vmm/kvm/vcpu.h"
 
 namespace skiff::vmm {
 
 // Several lines: the reason, the registers, the bytes at RIP. Says what it could not read.
-std::string describe_vcpu(int vcpu_fd, const VcpuExit& exit, const kvm_run& run,
-                          const devices::GuestMemory& memory);
+std::string describe_vcpu(int vcpu_fd, const VcpuExit& exit, const kvm_run& run, const Vm& vm);
 // One line, without registers.
 std::string describe_exit(const VcpuExit& exit, const kvm_run& run);
 

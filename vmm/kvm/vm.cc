@@ -8,10 +8,13 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
+#include "loop/check.h"
 #include "loop/log.h"
 #include "vmm/kvm/ioctl.h"
+#include "vmm/kvm/late_release.h"
 #include "vmm/kvm/msi_router.h"
 #include "vmm/machine_layout.h"
 
@@ -75,22 +78,22 @@ Vm::Vm(const KvmSystem& system, loop::UniqueFd fd) : system_(system), fd_(std::m
 
 Vm::~Vm() = default;
 
-Result<std::unique_ptr<Vm>> Vm::create(const KvmSystem& system, const VmOptions& options) {
+Result<std::unique_ptr<Vm>> Vm::create(const KvmSystem& system) {
   int fd;
   do fd = ::ioctl(system.fd(), KVM_CREATE_VM, 0UL);
   while (fd < 0 && errno == EINTR);
   if (fd < 0) return create_vm_error(errno);
   std::unique_ptr<Vm> vm(new Vm(system, loop::UniqueFd(fd)));
-  SKIFF_RETURN_IF_ERROR(vm->set_up(options));
+  vm->keeper_ = release_late(fd);
+  uint64_t identity_map = kKvmIdentityMapBase;
+  if (kvm_ioctl(fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) < 0)
+    return Error::from_errno(errno, "Placing KVM's identity map");
+  if (::ioctl(fd, KVM_SET_TSS_ADDR, static_cast<unsigned long>(kKvmTssBase)) < 0)
+    return Error::from_errno(errno, "Placing KVM's task state");
   return vm;
 }
 
-Result<void> Vm::set_up(const VmOptions& options) {
-  uint64_t identity_map = kKvmIdentityMapBase;
-  if (kvm_ioctl(fd(), KVM_SET_IDENTITY_MAP_ADDR, &identity_map) < 0)
-    return Error::from_errno(errno, "Placing KVM's identity map");
-  if (::ioctl(fd(), KVM_SET_TSS_ADDR, static_cast<unsigned long>(kKvmTssBase)) < 0)
-    return Error::from_errno(errno, "Placing KVM's task state");
+Result<void> Vm::add_interrupt_controllers(uint32_t max_msi_vectors) {
   if (::ioctl(fd(), KVM_CREATE_IRQCHIP, 0UL) < 0)
     return Error::from_errno(errno, "Creating the interrupt controllers");
   kvm_pit_config pit{.flags = KVM_PIT_SPEAKER_DUMMY};
@@ -105,7 +108,7 @@ Result<void> Vm::set_up(const VmOptions& options) {
   const int64_t routes = system_.check_extension(KVM_CAP_IRQ_ROUTING);
   const int64_t room = std::max<int64_t>(routes - 2 * int64_t{kIoApicPins}, 0);
   router_ = std::make_unique<MsiRouter>(
-      fd(), static_cast<uint32_t>(std::min<int64_t>(room, options.max_msi_vectors)));
+      fd(), static_cast<uint32_t>(std::min<int64_t>(room, max_msi_vectors)));
   SKIFF_RETURN_IF_ERROR(router_->install_pins());
   return remember_power_on_state();
 }
@@ -142,7 +145,20 @@ Result<void> Vm::set_memory_slot(const MemorySlot& slot) {
   if (kvm_ioctl(fd(), KVM_SET_USER_MEMORY_REGION, &region) < 0)
     return Error::from_errno(errno, fmt::format("Placing {} bytes of guest memory at {:#x}",
                                                 slot.size_bytes, slot.guest_base));
+  std::erase_if(slots_, [&slot](const MemorySlot& other) { return other.id == slot.id; });
+  if (slot.size_bytes > 0) slots_.push_back(slot);
   return {};
+}
+
+bool Vm::read_memory(uint64_t guest_address, std::span<std::byte> into) const {
+  for (const MemorySlot& slot : slots_) {
+    if (guest_address < slot.guest_base) continue;
+    const uint64_t offset = guest_address - slot.guest_base;
+    if (offset >= slot.size_bytes || into.size() > slot.size_bytes - offset) continue;
+    std::memcpy(into.data(), static_cast<const std::byte*>(slot.host) + offset, into.size());
+    return true;
+  }
+  return false;
 }
 
 Result<std::unique_ptr<devices::IrqLine>> Vm::create_irq_line(uint32_t gsi) {
@@ -168,7 +184,10 @@ void Vm::detach(const devices::DoorbellAddress& where, const loop::EventNotifier
                       std::strerror(errno));
 }
 
-Result<std::unique_ptr<devices::MsiVector>> Vm::create_vector() { return router_->create_vector(); }
+Result<std::unique_ptr<devices::MsiVector>> Vm::create_vector() {
+  SKIFF_CHECK(router_ != nullptr);
+  return router_->create_vector();
+}
 
 Result<void> Vm::signal_msi(const devices::MsiMessage& message) {
   kvm_msi request{};

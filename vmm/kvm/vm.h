@@ -6,8 +6,10 @@
 // and MSI vectors borrow it and go before it; the KvmSystem outlives it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "devices/core/doorbell.h"
@@ -21,10 +23,6 @@ namespace skiff::vmm {
 
 class MsiRouter;  // vmm/kvm/msi_router.h.
 
-struct VmOptions {
-  uint32_t max_msi_vectors = 4000;  // Less when the kernel offers fewer routes.
-};
-
 struct MemorySlot {
   uint32_t id = 0;
   uint64_t guest_base = 0;
@@ -35,9 +33,7 @@ struct MemorySlot {
 
 class Vm final : public devices::DoorbellHub, public devices::MsiSink {
  public:
-  // With PIC, IOAPIC, PIT (speaker port included) and 32-bit x2APIC IDs.
-  static loop::Result<std::unique_ptr<Vm>> create(const KvmSystem& system,
-                                                  const VmOptions& options = {});
+  static loop::Result<std::unique_ptr<Vm>> create(const KvmSystem& system);
   ~Vm() override;
   Vm(const Vm&) = delete;
   Vm& operator=(const Vm&) = delete;
@@ -46,6 +42,14 @@ class Vm final : public devices::DoorbellHub, public devices::MsiSink {
   int fd() const { return fd_.get(); }
 
   loop::Result<void> set_memory_slot(const MemorySlot& slot);
+  // Copies guest memory from what the slots say; false when there is none. For reports: nobody may
+  // change slots meanwhile.
+  bool read_memory(uint64_t guest_address, std::span<std::byte> into) const;
+
+  // PIC, IOAPIC, PIT (speaker port included) and 32-bit x2APIC IDs: once, before lines, vectors and
+  // vCPUs. After the memory slots: setting those takes some 5 ms when there are devices on KVM's
+  // buses already. The kernel may offer fewer routes than `max_msi_vectors` asks for.
+  loop::Result<void> add_interrupt_controllers(uint32_t max_msi_vectors = 4000);
 
   // A wire to GSI `gsi` (0 to 23). Callers of one line's set_level() serialise among themselves.
   loop::Result<std::unique_ptr<devices::IrqLine>> create_irq_line(uint32_t gsi);
@@ -66,11 +70,12 @@ class Vm final : public devices::DoorbellHub, public devices::MsiSink {
  private:
   struct PowerOnState;
   Vm(const KvmSystem& system, loop::UniqueFd fd);
-  loop::Result<void> set_up(const VmOptions& options);
   loop::Result<void> remember_power_on_state();
 
   const KvmSystem& system_;
+  loop::UniqueFd keeper_;  // Goes after fd_: see late_release.h.
   loop::UniqueFd fd_;
+  std::vector<MemorySlot> slots_;
   std::unique_ptr<MsiRouter> router_;
   std::unique_ptr<PowerOnState> power_on_;
 };
