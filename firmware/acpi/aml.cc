@@ -53,7 +53,7 @@ Aml with_length(const Aml& content) {
   while (content_bytes + 1 + extra_bytes >= (size_t{1} << (4 + 8 * extra_bytes))) ++extra_bytes;
   SKIFF_CHECK(extra_bytes <= 3);
   const size_t length = content_bytes + 1 + extra_bytes;
-  aml.append(static_cast<uint8_t>(extra_bytes << 6 | (length & 0xf)));
+  aml.append(static_cast<uint8_t>(size_t{extra_bytes} << 6 | (length & 0xf)));
   aml.append(little_endian(length >> 4, extra_bytes));
   return aml.append(content);
 }

@@ -4,7 +4,10 @@
 //
 // Not hardware-reduced: a PM1a block, a PM timer and the SCI, as a stock kernel with an in-kernel
 // PIC and PIT expects. ACPI mode is always on (SMI_CMD is 0); the power button is the fixed one.
-// Thread: any; pure functions but for write_acpi_tables(). Ownership: values.
+// The MADT says that the PIT's IRQ 0 arrives at IOAPIC pin 2, as on a PC: KVM's default routing
+// brings it to pin 0, so the machine must route GSI 0 to PIC pin 0 and IOAPIC pin 2. PM1 enable
+// must read back what was written, or the guest complains about the global lock. Thread: any; pure
+// functions but for write_acpi_tables(). Ownership: values.
 #pragma once
 
 #include <cstddef>

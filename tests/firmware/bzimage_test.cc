@@ -10,6 +10,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
+// The `+` before a field of boot_params makes a copy: no reference may bind to a packed field.
+
 class BzImageTest : public GuestFixture {
  protected:
   std::string error_with(const std::function<void(setup_header&)>& change) {
@@ -57,17 +59,17 @@ TEST_F(BzImageTest, ZeroPageCarriesHeaderCommandLineMemoryMapAndRsdp) {
   options_.initrd = {initrd};
   ASSERT_TRUE(load(make_bzimage()));
   const auto params = at<boot_params>(kZeroPageAddress.value);
-  EXPECT_EQ(params.hdr.header, 0x53726448u);
-  EXPECT_EQ(params.hdr.type_of_loader, 0xff);
-  EXPECT_EQ(params.sentinel, 0);
+  EXPECT_EQ(+params.hdr.header, 0x53726448u);
+  EXPECT_EQ(+params.hdr.type_of_loader, 0xff);
+  EXPECT_EQ(+params.sentinel, 0);
   EXPECT_EQ(text_at(params.hdr.cmd_line_ptr), "console=ttyS0");
-  EXPECT_EQ(params.acpi_rsdp_addr, 0xe0000u);
-  ASSERT_EQ(params.e820_entries, 3);
-  EXPECT_EQ(params.e820_table[0].size, 0x9fc00u);
-  EXPECT_EQ(params.e820_table[1].type, 2u);
-  EXPECT_EQ(params.e820_table[2].addr, 0x100000u);
-  EXPECT_EQ(params.hdr.ramdisk_size, 5000u);
-  EXPECT_EQ(params.hdr.ramdisk_image, kMemoryBytes - 2 * kPageBytes);
+  EXPECT_EQ(+params.acpi_rsdp_addr, 0xe0000u);
+  ASSERT_EQ(+params.e820_entries, 3);
+  EXPECT_EQ(+params.e820_table[0].size, 0x9fc00u);
+  EXPECT_EQ(+params.e820_table[1].type, 2u);
+  EXPECT_EQ(+params.e820_table[2].addr, 0x100000u);
+  EXPECT_EQ(+params.hdr.ramdisk_size, 5000u);
+  EXPECT_EQ(+params.hdr.ramdisk_image, kMemoryBytes - 2 * kPageBytes);
   EXPECT_EQ(bytes_at(params.hdr.ramdisk_image, 5000), initrd);
 }
 
@@ -76,20 +78,20 @@ TEST_F(BzImageTest, HeaderIsCopiedOnlyAsFarAsItReaches) {
     header.jump = 0x62eb;  // Ends behind init_size.
     header.handover_offset = 0x12345678;
   })));
-  EXPECT_EQ(at<boot_params>(kZeroPageAddress.value).hdr.handover_offset, 0u);
-  EXPECT_EQ(at<boot_params>(kZeroPageAddress.value).hdr.init_size, 0x10000u);
+  EXPECT_EQ(+at<boot_params>(kZeroPageAddress.value).hdr.handover_offset, 0u);
+  EXPECT_EQ(+at<boot_params>(kZeroPageAddress.value).hdr.init_size, 0x10000u);
 }
 
 TEST_F(BzImageTest, InitrdStaysBelowTheKernelsLimitAndOutsideOfItsMemory) {
   const Bytes initrd(kPageBytes, std::byte{0x11});
   options_.initrd = {initrd};
   ASSERT_TRUE(load(make_bzimage([](setup_header& header) { header.initrd_addr_max = 0x1fffff; })));
-  EXPECT_EQ(at<boot_params>(kZeroPageAddress.value).hdr.ramdisk_image, 0x1ff000u);
+  EXPECT_EQ(+at<boot_params>(kZeroPageAddress.value).hdr.ramdisk_image, 0x1ff000u);
   ASSERT_TRUE(load(make_bzimage([](setup_header& header) {
     header.initrd_addr_max = 0x1fffff;
     header.pref_address = 0x1f0000;
   })));
-  EXPECT_EQ(at<boot_params>(kZeroPageAddress.value).hdr.ramdisk_image, 0x1ef000u);
+  EXPECT_EQ(+at<boot_params>(kZeroPageAddress.value).hdr.ramdisk_image, 0x1ef000u);
 }
 
 TEST_F(BzImageTest, PartsOfTheInitrdAreJoinedWithZeroesBetween) {
@@ -98,7 +100,7 @@ TEST_F(BzImageTest, PartsOfTheInitrdAreJoinedWithZeroesBetween) {
   options_.initrd = {first, second};
   ASSERT_TRUE(load(make_bzimage()));
   const auto header = at<boot_params>(kZeroPageAddress.value).hdr;
-  EXPECT_EQ(header.ramdisk_size, 1536u + 512);
+  EXPECT_EQ(+header.ramdisk_size, 1536u + 512);
   EXPECT_EQ(bytes_at(header.ramdisk_image, 1021), first);
   EXPECT_EQ(bytes_at(header.ramdisk_image + 1021, 515), Bytes(515));
   EXPECT_EQ(bytes_at(header.ramdisk_image + 1536, 512), second);
@@ -108,7 +110,7 @@ TEST_F(BzImageTest, InitrdThatEndsOnABlockStillGetsAGap) {
   const Bytes part(512, std::byte{0x11});
   options_.initrd = {part, part};
   ASSERT_TRUE(load(make_bzimage()));
-  EXPECT_EQ(at<boot_params>(kZeroPageAddress.value).hdr.ramdisk_size, 1536u);
+  EXPECT_EQ(+at<boot_params>(kZeroPageAddress.value).hdr.ramdisk_size, 1536u);
 }
 
 TEST_F(BzImageTest, TooBigInitrdIsRefused) {

@@ -13,6 +13,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
+// The `+` before a field of boot_params makes a copy: no reference may bind to a packed field.
+
 class ElfTest : public GuestFixture {
  protected:
   template <typename T>
@@ -35,8 +37,8 @@ TEST_F(ElfTest, VmlinuxIsEnteredInLongModeWithAZeroPage) {
   EXPECT_EQ(state->rip, 0x100010u);
   EXPECT_EQ(state->rsi, kZeroPageAddress.value);
   const auto params = at<boot_params>(kZeroPageAddress.value);
-  EXPECT_EQ(params.hdr.boot_flag, 0xaa55);
-  EXPECT_EQ(params.hdr.header, 0x53726448u);
+  EXPECT_EQ(+params.hdr.boot_flag, 0xaa55);
+  EXPECT_EQ(+params.hdr.header, 0x53726448u);
   EXPECT_EQ(text_at(params.hdr.cmd_line_ptr), "console=ttyS0");
 }
 
