@@ -37,8 +37,9 @@ void prepare(io_uring_sqe* sqe, const IoRequest& request, const IoStep& step) {
       break;
     case IoOp::kDiscard:
     case IoOp::kWriteZeroes:
-      io_uring_prep_fallocate(sqe, request.fd, fallocate_mode(request.op), step.offset_bytes,
-                              step.length_bytes);
+      io_uring_prep_fallocate(sqe, request.fd, fallocate_mode(request.op),
+                              static_cast<off_t>(step.offset_bytes),
+                              static_cast<off_t>(step.length_bytes));
       break;
   }
 }
