@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// A hostile driver before a virtio-blk device: chains, headers, rings, resets and completions in
+// any order. Nothing may crash, hang, or be touched that the driver did not offer.
+#include <fuzzer/FuzzedDataProvider.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "block/testing/fake_channel.h"
+#include "devices/testing/fake_guest_memory.h"
+#include "devices/testing/fake_transport.h"
+#include "devices/testing/guest_driver.h"
+#include "devices/virtio/blk/virtio_blk.h"
+#include "loop/check.h"
+#include "loop/log.h"
+#include "loop/testing/manual_loop.h"
+
+namespace skiff::devices {
+namespace {
+
+constexpr uint64_t kMemoryBytes = 64 * 1024;
+constexpr uint16_t kQueueSize = 16;
+
+class Session {
+ public:
+  explicit Session(FuzzedDataProvider& input)
+      : input_(input), image_({.sectors = 32, .read_only = input.ConsumeBool()}) {
+    device_ = *VirtioBlk::create({.home = &loop_.loop(),
+                                  .memory = &memory_.memory(),
+                                  .image = &image_,
+                                  .serial = "fuzz",
+                                  .queue_size = kQueueSize});
+    device_->attach(transport_);
+    start();
+  }
+  ~Session() { stop(); }
+
+  void run() {
+    for (int steps = 0; steps < 200 && input_.remaining_bytes() > 0; ++steps) step();
+  }
+
+ private:
+  void step() {
+    switch (input_.ConsumeIntegralInRange<int>(0, 9)) {
+      case 0:
+      case 1:
+      case 2:
+        return offer_chain();
+      case 3:
+        return offer_descriptor();
+      case 4:
+        return kick();
+      case 5:
+      case 6:
+        return complete_one();
+      case 7:
+        return configure();
+      case 8:
+        stop();
+        return start();
+      default:
+        return driver_->set_available_index(input_.ConsumeIntegral<uint16_t>());
+    }
+  }
+
+  void start() {
+    driver_ = std::make_unique<GuestDriver>(
+        memory_, GuestDriver::Options{.queue_size = kQueueSize,
+                                      .features = input_.ConsumeIntegral<uint64_t>() &
+                                                  (kVirtioRingEventIdx | kVirtioRingIndirectDesc),
+                                      .indirect_entries = 4,
+                                      .arena_bytes = 8 * 1024});
+    VirtioStart start{.features = driver_->features() | input_.ConsumeIntegral<uint64_t>(),
+                      .queues = {driver_->layout()}};
+    if (input_.ConsumeIntegral<uint8_t>() == 0)
+      start.queues[0].used.value = input_.ConsumeIntegral<uint32_t>();
+    device_->start(start);
+    loop_.run_until_idle();
+  }
+  void stop() {
+    bool stopped = false;
+    device_->stop([&stopped] { stopped = true; });
+    loop_.run_until_idle();
+    while (!stopped) {
+      SKIFF_CHECK(image_.has_channel() && image_.channel().in_flight() > 0);
+      complete_one();
+      loop_.run_until_idle();
+    }
+    SKIFF_CHECK(!image_.has_channel());
+  }
+
+  void offer_chain() {
+    // Mostly a header the device knows, its place and cuts anywhere behind the ring.
+    constexpr std::array<uint32_t, 8> kTypes = {
+        VIRTIO_BLK_T_IN,      VIRTIO_BLK_T_OUT,          VIRTIO_BLK_T_FLUSH,    VIRTIO_BLK_T_GET_ID,
+        VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES, VIRTIO_BLK_T_SCSI_CMD, 0xffffffff};
+    const auto place = [&] {
+      return GuestAddress{8 * 1024 + input_.ConsumeIntegralInRange<uint64_t>(0, 57 * 1024)};
+    };
+    const GuestAddress header = place();
+    memory_.memory().store(header, input_.PickValueInArray(kTypes));
+    const uint64_t sector = input_.ConsumeBool() ? input_.ConsumeIntegralInRange<uint64_t>(0, 40)
+                                                 : input_.ConsumeIntegral<uint64_t>();
+    memory_.memory().store(header + 8, sector);
+    std::vector<DriverBuffer> chain;
+    uint32_t header_left = input_.ConsumeIntegralInRange<uint32_t>(0, 17);
+    if (input_.ConsumeBool()) header_left = 16;
+    chain.push_back(DriverBuffer::readable(header, header_left));
+    const int parts = input_.ConsumeIntegralInRange<int>(0, 6);
+    for (int i = 0; i < parts; ++i) {
+      const uint32_t length = input_.ConsumeBool()
+                                  ? 512 * input_.ConsumeIntegralInRange<uint32_t>(0, 4)
+                                  : input_.ConsumeIntegralInRange<uint32_t>(0, 2000);
+      const GuestAddress at = place();
+      if (input_.ConsumeBool()) store_segment(at);
+      chain.push_back({at, length, input_.ConsumeBool()});
+    }
+    // The rules say: first what the device reads. Sometimes it is so.
+    if (input_.ConsumeBool()) std::ranges::sort(chain, {}, &DriverBuffer::device_writes);
+    if (input_.ConsumeBool()) chain.push_back(DriverBuffer::writable(place(), 1));
+    const bool indirect = (driver_->features() & kVirtioRingIndirectDesc) != 0 &&
+                          chain.size() <= 4 && input_.ConsumeBool();
+    driver_->add(chain,
+                 indirect ? GuestDriver::Placement::kIndirect : GuestDriver::Placement::kDirect);
+    driver_->publish();
+  }
+  void store_segment(GuestAddress at) {
+    memory_.memory().store(
+        at, input_.ConsumeIntegral<uint64_t>() & (input_.ConsumeBool() ? 31 : ~uint64_t{0}));
+    memory_.memory().store(
+        at + 8, input_.ConsumeIntegral<uint32_t>() & (input_.ConsumeBool() ? 7 : ~uint32_t{0}));
+    memory_.memory().store(at + 12, input_.ConsumeIntegralInRange<uint32_t>(0, 3));
+  }
+  void offer_descriptor() {
+    driver_->write_descriptor(input_.ConsumeIntegralInRange<uint16_t>(0, kQueueSize - 1),
+                              {.address = input_.ConsumeIntegralInRange<uint64_t>(0, kMemoryBytes),
+                               .length_bytes = input_.ConsumeIntegral<uint32_t>(),
+                               .flags = input_.ConsumeIntegral<uint16_t>(),
+                               .next = input_.ConsumeIntegralInRange<uint16_t>(0, kQueueSize)});
+    driver_->offer_head(input_.ConsumeIntegralInRange<uint16_t>(0, kQueueSize));
+  }
+  void kick() {
+    device_->doorbell(0).notify();
+    loop_.run_until_idle();
+    driver_->collect_all();
+  }
+  void complete_one() {
+    if (!image_.has_channel()) return;
+    block::FakeChannel& channel = image_.channel();
+    if (channel.in_flight() == 0) return;
+    const auto index = input_.ConsumeIntegralInRange<size_t>(0, channel.in_flight() - 1);
+    // What reaches the image is within it, and its buffers within what was offered: ASan sees.
+    const block::BlockRequest& request = *channel.pending()[index];
+    SKIFF_CHECK(request.offset_bytes + request.length_bytes <= image_.size_bytes());
+    SKIFF_CHECK(request.length_bytes % 512 == 0);
+    if (input_.ConsumeBool()) return channel.fail(index, -EIO);
+    channel.complete(index);
+  }
+  void configure() {
+    std::array<uint8_t, 32> bytes = {};
+    const auto size = input_.ConsumeIntegralInRange<size_t>(0, bytes.size());
+    const auto offset = input_.ConsumeBool() ? input_.ConsumeIntegralInRange<uint64_t>(0, 100)
+                                             : input_.ConsumeIntegral<uint64_t>();
+    device_->read_config(offset, std::span(bytes).first(size));
+    device_->write_config(offset, std::span(bytes).first(size));
+  }
+
+  FuzzedDataProvider& input_;
+  loop::ManualLoop loop_;
+  FakeGuestMemory memory_{kMemoryBytes};
+  FakeTransport transport_;
+  block::FakeBackend image_;
+  std::unique_ptr<GuestDriver> driver_;
+  std::unique_ptr<VirtioBlk> device_;
+};
+
+}  // namespace
+}  // namespace skiff::devices
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  skiff::loop::set_log_level(skiff::loop::LogLevel::kOff);
+  FuzzedDataProvider input(data, size);
+  skiff::devices::Session session(input);
+  session.run();
+  return 0;
+}
