@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <span>
 #include <utility>
 
 #include "devices/rtc/wall_clock.h"
@@ -58,6 +59,11 @@ bool is_time(uint8_t index) {
 
 int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0 ? 1 : 0); }
 
+// Little-endian.
+void store(std::span<uint8_t> cmos, size_t index, uint64_t value, size_t bytes) {
+  for (size_t i = 0; i < bytes; ++i) cmos[index + i] = static_cast<uint8_t>(value >> (8 * i));
+}
+
 }  // namespace
 
 int64_t WallClock::now_ns() const {
@@ -82,19 +88,15 @@ CmosRtc::CmosRtc(loop::EventLoop& loop, const loop::Clock& wall_clock, IrqLine& 
 
 void CmosRtc::store_memory_size(const MemorySize& memory) {
   constexpr uint64_t kKiB = 1024;
-  const auto store = [&cmos = cmos_](uint8_t index, uint64_t value, int bytes) {
-    for (int i = 0; i < bytes; ++i)
-      cmos[static_cast<size_t>(index + i)] = static_cast<uint8_t>(value >> (8 * i));
-  };
   const auto beyond = [&memory](uint64_t start_bytes) {
     return memory.below_4g_bytes > start_bytes ? memory.below_4g_bytes - start_bytes : 0;
   };
   const uint64_t extended_kib = std::min<uint64_t>(beyond(1024 * kKiB) / kKiB, 0xffff);
-  store(0x15, 640, 2);           // Base memory, KiB.
-  store(0x17, extended_kib, 2);  // Above 1 MiB, KiB, at two places.
-  store(0x30, extended_kib, 2);
-  store(0x34, std::min<uint64_t>(beyond(16 * 1024 * kKiB) / (64 * kKiB), 0xffff), 2);
-  store(0x5b, std::min<uint64_t>(memory.above_4g_bytes / (64 * kKiB), 0xffffff), 3);
+  store(cmos_, 0x15, 640, 2);           // Base memory, KiB.
+  store(cmos_, 0x17, extended_kib, 2);  // Above 1 MiB, KiB, at two places.
+  store(cmos_, 0x30, extended_kib, 2);
+  store(cmos_, 0x34, std::min<uint64_t>(beyond(16 * 1024 * kKiB) / (64 * kKiB), 0xffff), 2);
+  store(cmos_, 0x5b, std::min<uint64_t>(memory.above_4g_bytes / (64 * kKiB), 0xffffff), 3);
 }
 
 loop::Task<void> CmosRtc::reset() {
