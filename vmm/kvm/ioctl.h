@@ -37,6 +37,11 @@ inline constexpr unsigned long kGetSupportedCpuid = _IOWR(KVMIO, 0x05, KvmArrayH
 inline constexpr unsigned long kSetGsiRouting = _IOW(KVMIO, 0x6a, KvmArrayHeader);
 inline constexpr unsigned long kSetMsrs = _IOW(KVMIO, 0x89, KvmArrayHeader);
 inline constexpr unsigned long kSetCpuid2 = _IOW(KVMIO, 0x90, KvmArrayHeader);
+// The same of kvm_xsave, which has 4096 bytes and then what KVM_CAP_XSAVE2 says.
+struct KvmXsave {
+  uint32_t region[1024];
+};
+inline constexpr unsigned long kSetXsave = _IOW(KVMIO, 0xa5, KvmXsave);
 
 // The header and `capacity` entries behind it.
 template <typename Entry>

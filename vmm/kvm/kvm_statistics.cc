@@ -16,6 +16,17 @@ using loop::Error;
 using loop::ErrorKind;
 using loop::Result;
 
+// kvm_stats_desc without the name at its end, for which the header's own declaration is too long in
+// C++.
+struct Descriptor {
+  uint32_t flags;
+  int16_t exponent;
+  uint16_t size;
+  uint32_t offset;
+  uint32_t bucket_size;
+};
+static_assert(sizeof(Descriptor) == 16);
+
 constexpr uint32_t kMostStatistics = 4096;
 constexpr uint32_t kLongestName = 256;
 
@@ -34,13 +45,13 @@ Result<std::vector<KvmStatistic>> read_kvm_statistics(int fd) {
   SKIFF_RETURN_IF_ERROR(read_at(fd, std::as_writable_bytes(std::span(&header, 1)), 0));
   if (header.num_desc > kMostStatistics || header.name_size > kLongestName)
     return Error(ErrorKind::kCorrupt, "KVM's statistics have an absurd size");
-  const size_t step = sizeof(kvm_stats_desc) + header.name_size;
+  const size_t step = sizeof(Descriptor) + header.name_size;
   std::vector<std::byte> descriptors(step * header.num_desc);
   SKIFF_RETURN_IF_ERROR(read_at(fd, descriptors, header.desc_offset));
 
   std::vector<KvmStatistic> result;
   for (uint32_t i = 0; i < header.num_desc; ++i) {
-    kvm_stats_desc descriptor{};
+    Descriptor descriptor{};
     const std::byte* const at = descriptors.data() + step * i;
     std::memcpy(&descriptor, at, sizeof(descriptor));
     if (descriptor.size != 1) continue;

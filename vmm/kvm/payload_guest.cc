@@ -14,6 +14,7 @@ constexpr uint64_t kPageDirectory = 0x3000;
 constexpr uint64_t kGdt = 0x4000;
 constexpr uint64_t kTss = 0x5000;  // Up to 0x7069.
 constexpr uint64_t kIdt = 0x8000;  // One page.
+constexpr uint64_t kTopPageDirectory = 0xc000;
 
 constexpr uint64_t kPageUserWritable = 0x7;
 constexpr uint64_t kPageLarge = 0x80;
@@ -37,8 +38,11 @@ bool put(const devices::GuestMemory& memory, uint64_t address, const T& value) {
 
 bool write_payload_tables(const devices::GuestMemory& memory) {
   std::array<uint64_t, 512> directory{};
-  for (size_t i = 0; i < directory.size(); ++i)
+  std::array<uint64_t, 512> top_directory{};
+  for (size_t i = 0; i < directory.size(); ++i) {
     directory[i] = i * 2 * kMiB | kPageLarge | kPageUserWritable;
+    top_directory[i] = 3 * kGiB | directory[i];
+  }
   const uint64_t tss_descriptor = uint64_t{kTssLimit & 0xffff} | (kTss & 0xff'ffff) << 16 |
                                   uint64_t{0x8b} << 40 | (kTss >> 24 & 0xff) << 56;
   const std::array<uint64_t, kGdtEntries> gdt = {
@@ -50,7 +54,9 @@ bool write_payload_tables(const devices::GuestMemory& memory) {
   tss[kTssLimit] = 0xff;
   return put(memory, kPml4, kPdpt | kPageUserWritable) &&
          put(memory, kPdpt, kPageDirectory | kPageUserWritable) &&
-         put(memory, kPageDirectory, directory) && put(memory, kGdt, gdt) && put(memory, kTss, tss);
+         put(memory, kPdpt + 3 * sizeof(uint64_t), kTopPageDirectory | kPageUserWritable) &&
+         put(memory, kPageDirectory, directory) && put(memory, kTopPageDirectory, top_directory) &&
+         put(memory, kGdt, gdt) && put(memory, kTss, tss);
 }
 
 bool set_payload_vector(const devices::GuestMemory& memory, uint8_t vector, uint64_t handler) {

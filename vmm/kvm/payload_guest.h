@@ -2,9 +2,9 @@
 // The surroundings of a small guest of our own in long mode: page tables, descriptor tables and an
 // I/O permission bitmap, so that a few instructions can run in CPL 0 or CPL 3.
 //
-// The first GiB is mapped one to one, readable, writable and executable in both, and CPL 3 may use
-// every port. Vectors lead nowhere until they are set: a fault ends in a triple fault.
-// Thread: any, before the vCPUs run. Ownership: borrows the memory.
+// The first and the fourth GiB are mapped one to one, readable, writable and executable in both,
+// and CPL 3 may use every port. Vectors lead nowhere until they are set: a fault ends in a triple
+// fault. Thread: any, before the vCPUs run. Ownership: borrows the memory.
 #pragma once
 
 #include <cstddef>

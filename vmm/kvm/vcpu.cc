@@ -166,15 +166,18 @@ Result<void> Vcpu::power_on() {
       return Error::from_errno(errno, "Resetting a vCPU's system registers");
     // All zero is every component in its initial state, but for the two control words.
     const int64_t size = std::max<int64_t>(vm_.system().check_extension(KVM_CAP_XSAVE2),
-                                           static_cast<int64_t>(sizeof(kvm_xsave)));
+                                           static_cast<int64_t>(sizeof(KvmXsave)));
     std::vector<uint32_t> xsave(static_cast<size_t>(size) / sizeof(uint32_t));
     xsave[0] = 0x37f;   // FCW.
     xsave[6] = 0x1f80;  // MXCSR.
-    if (kvm_ioctl(fd_.get(), KVM_SET_XSAVE, xsave.data()) < 0 ||
-        kvm_ioctl(fd_.get(), KVM_SET_XCRS, &power_on_->xcrs) < 0 ||
-        kvm_ioctl(fd_.get(), KVM_SET_DEBUGREGS, &power_on_->debug) < 0 ||
-        kvm_ioctl(fd_.get(), KVM_SET_VCPU_EVENTS, &power_on_->events) < 0)
-      return Error::from_errno(errno, "Resetting a vCPU");
+    if (kvm_ioctl(fd_.get(), kSetXsave, xsave.data()) < 0)
+      return Error::from_errno(errno, "Resetting a vCPU's FPU");
+    if (kvm_ioctl(fd_.get(), KVM_SET_XCRS, &power_on_->xcrs) < 0)
+      return Error::from_errno(errno, "Resetting a vCPU's XCR0");
+    if (kvm_ioctl(fd_.get(), KVM_SET_DEBUGREGS, &power_on_->debug) < 0)
+      return Error::from_errno(errno, "Resetting a vCPU's debug registers");
+    if (kvm_ioctl(fd_.get(), KVM_SET_VCPU_EVENTS, &power_on_->events) < 0)
+      return Error::from_errno(errno, "Resetting a vCPU's pending events");
   }
   if (kvm_ioctl(fd_.get(), KVM_SET_LAPIC, &power_on_->lapic) < 0)
     return Error::from_errno(errno, "Resetting a vCPU's local APIC");

@@ -94,7 +94,8 @@ class Vcpu {
   // Once, before anything else: CPUID.
   loop::Result<void> set_cpuid(const CpuidTable& table);
   // To the state after power-on, then `boot`: registers, MSRs, FPU, local APIC. Runs when run() is
-  // called.
+  // called. No access may be pending: after run() has answered kPio or kMmio, run once more with an
+  // exit requested.
   loop::Result<void> start_at(const VcpuBootState& boot);
   // To the state after power-on, waiting for INIT and SIPI: every vCPU but the first.
   loop::Result<void> wait_for_sipi();
