@@ -101,6 +101,7 @@ int64_t LoopState::delay_to_ns(int64_t deadline_ns) const {
 }
 
 void LoopState::wait_for_events(EventLoop::Wait wait) {
+  mailbox.set_awake();  // Between its turns an interruptible loop counts as asleep.
   int64_t timeout_ns = 0;
   if (wait == EventLoop::Wait::kUntilEvent && !anything_waiting()) {
     timeout_ns = delay_to_ns(earliest_deadline_ns());

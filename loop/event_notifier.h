@@ -28,9 +28,10 @@ class EventNotifier {
   UniqueFd fd_;
 };
 
-// Calls back once for any number of notifications. On io_uring the counter is read by the ring
-// itself, so a wake costs no system call of its own. Thread: home thread throughout. Ownership:
-// borrows loop and notifier, both must outlive it.
+// Calls back after a notification; once for all that it finds together. A notification that it was
+// not called for when it goes stays in the notifier, for the next watch. On io_uring the counter is
+// read by the ring itself, so a wake costs no system call of its own. Thread: home thread
+// throughout. Ownership: borrows loop and notifier, both must outlive it.
 class NotifierWatch {
  public:
   NotifierWatch(EventLoop& loop, const EventNotifier& notifier, Priority priority,

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -151,6 +152,7 @@ TEST_P(EventLoopFdTest, DescriptorClosedAfterItsWatcherIsReallyGone) {
   run_until_idle(loop());
   watcher.reset();
   pipe.read_end.reset();
+  signal(SIGPIPE, SIG_IGN);
   // No turn in between: nothing but the watcher's request could hold the file open.
   EXPECT_EQ(::write(pipe.write_end.get(), "x", 1), -1);
   EXPECT_EQ(errno, EPIPE);
@@ -169,21 +171,25 @@ TEST_P(EventLoopFdTest, WatcherMadeAndDestroyedBeforeTheFirstTurnLeavesNothing) 
   EXPECT_EQ(calls, 0);
 }
 
-TEST_P(EventLoopFdTest, ManyNotificationsBeforeATurnAreOneCall) {
+TEST_P(EventLoopFdTest, ManyNotificationsBeforeATurnAreFewCalls) {
   Result<EventNotifier> notifier = EventNotifier::create();
   ASSERT_TRUE(notifier);
   int calls = 0;
   NotifierWatch watch(loop(), *notifier, Priority::kSubmission, [&calls] { ++calls; });
   run_until_idle(loop());
   EXPECT_EQ(calls, 0);
-  for (int i = 0; i < 5; ++i) notifier->notify();
+  for (int i = 0; i < 50; ++i) notifier->notify();
   EXPECT_TRUE(loop().run_once(EventLoop::Wait::kUntilEvent));
   run_until_idle(loop());
-  EXPECT_EQ(calls, 1);
+  // An interruptible ring reads the first one at once, and what came later after that.
+  const int most = GetParam().task_work == EventLoop::TaskWork::kInterrupt ? 2 : 1;
+  EXPECT_GE(calls, 1);
+  EXPECT_LE(calls, most);
   EXPECT_FALSE(notifier->consume());
+  calls = 0;
   notifier->notify();
   EXPECT_TRUE(loop().run_once(EventLoop::Wait::kUntilEvent));
-  EXPECT_EQ(calls, 2);
+  EXPECT_EQ(calls, 1);
 }
 
 TEST_P(EventLoopFdTest, NotificationFromTheCallbackIsAnotherCall) {

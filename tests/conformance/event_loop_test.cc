@@ -365,8 +365,9 @@ TEST_P(EventLoopTest, SleepingLoopIsWokenByItsTimerNotEarlier) {
   timer.arm_at(deadline_ns);
   loop().run();
   EXPECT_GE(ran_at_ns, deadline_ns);
-  // It slept rather than span: a turn to sleep, one for each early return.
-  EXPECT_LE(loop().counters().turns, 5U);
+  // It slept rather than span: in every turn but the last, should the deadline pass before it. (The
+  // rings of other tests interrupt a sleep now and then while the kernel tears them down.)
+  EXPECT_LE(loop().counters().turns, loop().counters().sleeps + 1);
 }
 
 TEST_P(EventLoopTest, StopEndsRunAfterTheTurnAndIsForgottenThen) {
