@@ -149,7 +149,7 @@ TEST_F(PciDeviceTest, BarMovedByManyVcpusEndsWhereItsRegisterSays) {
   const auto move = [&](unsigned seed) {
     std::mt19937 random(seed);
     for (int i = 0; i < 500; ++i) {
-      driver_.set_bar_register(0, 0xc000'0000 + (random() % 16) * 0x1000);
+      driver_.set_bar_register(0, 0xc000'0000 + static_cast<uint32_t>(random() % 16) * 0x1000);
       driver_.set_config(pci::kCommand, 2, random() % 4 == 0 ? 0 : pci::kCommandMemory);
       driver_.set_msix_control(random() % 2 == 0 ? 0 : pci::kMsixEnable);
       driver_.read_memory(0xc000'0000 + (random() % 16) * 0x1000, 4);
@@ -162,7 +162,9 @@ TEST_F(PciDeviceTest, BarMovedByManyVcpusEndsWhereItsRegisterSays) {
   const bool is_on = (driver_.config(pci::kCommand, 2) & pci::kCommandMemory) != 0;
   const std::optional<uint64_t> mapped = device_.bar_address(0);
   EXPECT_EQ(mapped.has_value(), is_on);
-  if (is_on) EXPECT_EQ(mapped, driver_.bar(0));
+  if (is_on) {
+    EXPECT_EQ(mapped, driver_.bar(0));
+  }
   driver_.enable(pci::kCommandMemory);
   const uint16_t at = *driver_.find_capability(pci::kCapabilityMsix);
   EXPECT_EQ(device_.msix().is_enabled(), (driver_.config(at + 2u, 2) & pci::kMsixEnable) != 0);
