@@ -253,7 +253,7 @@ void make_surroundings() {
   setenv("HOME", directory, 1);
 }
 
-[[noreturn]] void run_child(const Request& request, int stdio_fd, int stderr_fd) {
+[[noreturn]] void run_child(const Request& request, const int (&streams)[3]) {
   setsid();
   if (request.shell) {
     const int terminal = open("/dev/hvc0", O_RDWR);
@@ -267,9 +267,7 @@ void make_surroundings() {
     execl("/bin/bash", "-bash", nullptr);
     execl("/bin/sh", "-sh", nullptr);
   } else {
-    dup2(stdio_fd, 0);
-    dup2(stdio_fd, 1);
-    dup2(stderr_fd, 2);
+    for (int i = 0; i < 3; ++i) dup2(streams[i], i);
     execl("/bin/sh", "sh", "-c", request.command, nullptr);
   }
   fail("starting", "/bin/sh (give a root disk, or an initrd that has a shell)");
@@ -310,21 +308,20 @@ int main() {
   read_request(request);
   enter_root_disk();
   make_surroundings();
-  int stdio_fd = -1;
-  int stderr_fd = -1;
-  if (!request.shell) {
-    stdio_fd = open_port(kStdioPort);
-    stderr_fd = open_port(kStderrPort);
-    if (stdio_fd < 0 || stderr_fd < 0) fail("finding", "the ports of --exec");
+  int streams[3] = {-1, -1, -1};
+  static const char* const kPorts[3] = {kStdinPort, kStdoutPort, kStderrPort};
+  for (int i = 0; i < 3 && !request.shell; ++i) {
+    streams[i] = open_port(kPorts[i]);
+    if (streams[i] < 0) fail("finding the port", kPorts[i]);
   }
   report("%s\n", kReplyStarted);
   const pid_t child = fork();
   if (child < 0) fail("starting", "a process");
-  if (child == 0) run_child(request, stdio_fd, stderr_fd);
+  if (child == 0) run_child(request, streams);
   const int status = wait_for(child);
   end_everybody();
-  if (stdio_fd >= 0) close(stdio_fd);
-  if (stderr_fd >= 0) close(stderr_fd);
+  for (const int fd : streams)
+    if (fd >= 0) close(fd);
   report("%s %d\n", kReplyExit, status);
   wait_for_the_end();
 }

@@ -8,9 +8,13 @@ target_compile_options(skiff_guest_init PRIVATE -Os -Wall -Wextra -Wconversion -
   -Wold-style-cast -Werror -fno-exceptions -fno-rtti -ffunction-sections)
 target_link_options(skiff_guest_init PRIVATE -static -no-pie -Wl,--gc-sections -s)
 
+set(init_program ${CMAKE_CURRENT_BINARY_DIR}/skiff_guest_init)
+set_target_properties(skiff_guest_init PROPERTIES
+  RUNTIME_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR})
+
 set_source_files_properties(guest_init/program.S PROPERTIES
-  COMPILE_OPTIONS "-DSKIFF_GUEST_INIT=\"$<TARGET_FILE:skiff_guest_init>\""
-  OBJECT_DEPENDS $<TARGET_FILE:skiff_guest_init>)
+  COMPILE_DEFINITIONS SKIFF_GUEST_INIT="${init_program}"
+  OBJECT_DEPENDS ${init_program})
 skiff_library(skiff_guest_init_archive
   SOURCES
     guest_init/archive.cc

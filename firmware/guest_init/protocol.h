@@ -11,7 +11,9 @@
 namespace skiff::firmware::guest_protocol {
 
 inline constexpr const char* kControlPort = "skiff.control";
-inline constexpr const char* kStdioPort = "skiff.stdio";
+// One port each: the end of the input is a hang-up, which must not close the output as well.
+inline constexpr const char* kStdinPort = "skiff.stdin";
+inline constexpr const char* kStdoutPort = "skiff.stdout";
 inline constexpr const char* kStderrPort = "skiff.stderr";
 
 inline constexpr const char* kRequestShell = "shell";

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "vmm/services/control_server.h"
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "loop/testing/manual_loop.h"
+
+namespace skiff::vmm {
+namespace {
+
+class FakeMachine final : public MachineControl {
+ public:
+  MachineStatus status() const override { return {MachineState::kRunning, 4, 512 << 20, 1}; }
+  void pause(std::function<void()> done) override { note("pause", std::move(done)); }
+  void resume(std::function<void()> done) override { note("resume", std::move(done)); }
+  void reset(std::function<void()> done) override { note("reset", std::move(done)); }
+  bool press_power_button() override {
+    calls.emplace_back("power-button");
+    return true;
+  }
+  void quit() override { calls.emplace_back("quit"); }
+
+  void note(const char* call, std::function<void()> done) {
+    calls.emplace_back(call);
+    pending.push_back(std::move(done));
+  }
+  std::vector<std::string> calls;
+  std::vector<std::function<void()>> pending;
+};
+
+class ControlServerTest : public ::testing::Test {
+ protected:
+  ControlServerTest() : path_(::testing::TempDir() + "skiff-control-" + std::to_string(getpid())) {
+    auto server = ControlServer::create(loop_, machine_, path_);
+    SKIFF_CHECK(server.has_value());
+    server_ = *std::move(server);
+  }
+
+  loop::UniqueFd connect() {
+    loop::UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un address = {};
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path, path_.data(), path_.size());
+    EXPECT_EQ(::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+    loop_.run_until_idle();
+    return fd;
+  }
+  void send(const loop::UniqueFd& fd, const std::string& text) {
+    EXPECT_EQ(::write(fd.get(), text.data(), text.size()), static_cast<ssize_t>(text.size()));
+    loop_.run_until_idle();
+  }
+  std::string receive(const loop::UniqueFd& fd) {
+    char buffer[4096];
+    const ssize_t got = ::recv(fd.get(), buffer, sizeof(buffer), MSG_DONTWAIT);
+    return got > 0 ? std::string(buffer, static_cast<size_t>(got)) : "";
+  }
+
+  loop::ManualLoop loop_;
+  FakeMachine machine_;
+  std::string path_;
+  std::unique_ptr<ControlServer> server_;
+};
+
+TEST_F(ControlServerTest, StatusIsAnsweredWithTheRequestsId) {
+  const auto fd = connect();
+  send(fd, "{\"command\": \"status\", \"id\": 7}\n");
+  const auto answer = nlohmann::json::parse(receive(fd));
+  EXPECT_EQ(answer["id"], 7);
+  EXPECT_EQ(answer["ok"], true);
+  EXPECT_EQ(answer["state"], "running");
+  EXPECT_EQ(answer["vcpus"], 4);
+}
+
+TEST_F(ControlServerTest, PauseIsAnsweredOnlyWhenItHasHappened) {
+  const auto fd = connect();
+  send(fd, "{\"command\": \"pause\"}\n");
+  EXPECT_EQ(receive(fd), "");
+  ASSERT_EQ(machine_.pending.size(), 1u);
+  machine_.pending[0]();
+  EXPECT_EQ(receive(fd), "{\"ok\":true}\n");
+}
+
+TEST_F(ControlServerTest, SeveralLinesInOnePieceAndOneLineInSeveralAreTheSame) {
+  const auto fd = connect();
+  send(fd, "{\"command\": \"power-button\"}\n{\"comm");
+  send(fd, "and\": \"quit\"}\n");
+  EXPECT_EQ(machine_.calls, (std::vector<std::string>{"power-button", "quit"}));
+}
+
+TEST_F(ControlServerTest, NonsenseIsRefusedAndTheConnectionLives) {
+  const auto fd = connect();
+  send(fd, "hello\n[]\n{\"command\": 3}\n{\"command\": \"fly\"}\n");
+  const std::string answers = receive(fd);
+  EXPECT_EQ(std::count(answers.begin(), answers.end(), '\n'), 4);
+  EXPECT_EQ(answers.find("\"ok\":true"), std::string::npos);
+  EXPECT_NE(answers.find("Unknown command \\\"fly\\\" (allowed: status"), std::string::npos);
+  send(fd, "{\"command\": \"power-button\"}\n");
+  EXPECT_EQ(machine_.calls.size(), 1u);
+}
+
+TEST_F(ControlServerTest, AnEndlessLineEndsTheConnection) {
+  const auto fd = connect();
+  send(fd, std::string(60 * 1024, 'x'));
+  send(fd, std::string(60 * 1024, 'x'));
+  loop_.run_until_idle();
+  char byte = 0;
+  EXPECT_EQ(::recv(fd.get(), &byte, 1, MSG_DONTWAIT), 0);
+}
+
+TEST_F(ControlServerTest, AClientThatLeavesBeforeItsAnswerHurtsNobody) {
+  {
+    const auto fd = connect();
+    send(fd, "{\"command\": \"reset\"}\n");
+  }
+  loop_.run_until_idle();
+  ASSERT_EQ(machine_.pending.size(), 1u);
+  machine_.pending[0]();
+  loop_.run_until_idle();
+  const auto other = connect();
+  send(other, "{\"command\": \"status\"}\n");
+  EXPECT_NE(receive(other), "");
+}
+
+TEST_F(ControlServerTest, ASecondServerOnTheSameSocketIsRefused) {
+  const auto second = ControlServer::create(loop_, machine_, path_);
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().kind(), loop::ErrorKind::kBusy);
+}
+
+TEST_F(ControlServerTest, TheSocketIsPrivateAndGoesWithTheServer) {
+  struct stat info = {};
+  ASSERT_EQ(::stat(path_.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0600u);
+  server_.reset();
+  EXPECT_NE(::stat(path_.c_str(), &info), 0);
+}
+
+}  // namespace
+}  // namespace skiff::vmm

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "vmm/cli/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <vector>
+
+#include "vmm/cli/exit_status.h"
+#include "vmm/config/config_file.h"
+
+namespace skiff::vmm {
+namespace {
+
+using loop::Result;
+
+// What the library collected, before it means anything.
+struct RawArguments {
+  std::string config_file;
+  std::map<std::string_view, std::vector<std::string>> values;
+  bool quiet = false;
+};
+
+void declare_run(CLI::App& run, RawArguments& raw) {
+  run.add_option("--config", raw.config_file, "JSON file with the same names as these options")
+      ->type_name("FILE.json");
+  for (const OptionInfo& option : machine_options()) {
+    const std::string name = fmt::format("--{}", option.name);
+    const std::string help(option.help);
+    if (option.form == OptionForm::kFlag) {
+      run.add_flag_callback(name, [&raw, &option] { raw.values[option.name] = {"on"}; }, help);
+      continue;
+    }
+    CLI::Option* added = run.add_option(name, raw.values[option.name], help);
+    added->type_name(std::string(option.shape))->allow_extra_args(false);
+    if (!option.repeatable) added->expected(1);
+  }
+}
+
+// The command line says more than the file: it comes second, and single values replace the file's.
+Result<MachineConfig> build_config(const RawArguments& raw) {
+  MachineConfig config;
+  if (!raw.config_file.empty()) SKIFF_RETURN_IF_ERROR(apply_config_file(config, raw.config_file));
+  for (const OptionInfo& option : machine_options()) {
+    const auto values = raw.values.find(option.name);
+    if (values == raw.values.end()) continue;
+    for (const std::string& value : values->second)
+      SKIFF_RETURN_IF_ERROR(apply_option(config, option, value));
+  }
+  SKIFF_RETURN_IF_ERROR(validate(config));
+  return config;
+}
+
+// The library reports by exceptions; its own macro turns them into a status. Nothing when parsing
+// went well.
+int parse_words(CLI::App& app, int argc, const char* const* argv, bool& parsed) {
+  CLI11_PARSE(app, argc, argv);
+  parsed = true;
+  return 0;
+}
+
+}  // namespace
+
+Command parse_command_line(int argc, const char* const* argv) {
+  CLI::App app("Skiff: a lightweight KVM virtual machine monitor", "skiff");
+  app.require_subcommand(1);
+  app.failure_message([](const CLI::App* failed, const CLI::Error& error) {
+    return fmt::format("skiff: {}\nTry: {} --help\n", error.what(),
+                       failed->get_parent() ? "skiff " + failed->get_name() : "skiff");
+  });
+  RawArguments raw;
+  CLI::App* run = app.add_subcommand("run", "Boot a guest");
+  CLI::App* doctor = app.add_subcommand("doctor", "Say what this host can do");
+  CLI::App* version = app.add_subcommand("version", "Print the version");
+  declare_run(*run, raw);
+  doctor->add_flag("--quiet", raw.quiet, "Print nothing: 0 full speed, 2 emulated, 3 no KVM");
+
+  bool parsed = false;
+  const int status = parse_words(app, argc, argv, parsed);
+  if (!parsed) return ExitCommand{status == 0 ? 0 : kExitUsage};
+  if (doctor->parsed()) return DoctorCommand{raw.quiet};
+  if (version->parsed()) return VersionCommand{};
+  auto config = build_config(raw);
+  if (!config) {
+    std::fprintf(stderr, "skiff: %s\n", config.error().message().c_str());
+    return ExitCommand{kExitUsage};
+  }
+  return RunCommand{*std::move(config)};
+}
+
+}  // namespace skiff::vmm

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The command line: skiff run, skiff doctor, skiff version.
+//
+// Thread: the main thread, before any other exists. Ownership: values.
+#pragma once
+
+#include <string>
+#include <variant>
+
+#include "vmm/config/machine_config.h"
+
+namespace skiff::vmm {
+
+struct RunCommand {
+  MachineConfig config;
+};
+struct DoctorCommand {
+  bool quiet = false;
+};
+struct VersionCommand {};
+// Help was shown (0) or the words were wrong and that was said (120).
+struct ExitCommand {
+  int status = 0;
+};
+using Command = std::variant<ExitCommand, RunCommand, DoctorCommand, VersionCommand>;
+
+// Prints help and errors itself, errors on stderr.
+Command parse_command_line(int argc, const char* const* argv);
+
+}  // namespace skiff::vmm

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "vmm/machine.h"
+
+#include <utility>
+
+#include "loop/log.h"
+#include "vmm/cli/exit_status.h"
+#include "vmm/doctor.h"
+#include "vmm/guest_loader.h"
+
+namespace skiff::vmm {
+namespace {
+
+using loop::Error;
+using loop::Result;
+using loop::Task;
+
+// Waits for one callback. Lives in the coroutine's frame.
+class CallbackAwaiter {
+ public:
+  explicit CallbackAwaiter(std::function<void(std::function<void()>)> start)
+      : start_(std::move(start)) {}
+  bool await_ready() const noexcept { return false; }
+  void await_suspend(std::coroutine_handle<> waiter) {
+    start_([waiter] { waiter.resume(); });
+  }
+  void await_resume() const noexcept {}
+
+ private:
+  std::function<void(std::function<void()>)> start_;
+};
+
+}  // namespace
+
+Machine::Machine(const MachineConfig& config, loop::EventLoop& main_loop,
+                 std::function<void(const MachineEnding&)> ended)
+    : config_(config),
+      main_loop_(main_loop),
+      home_(main_loop),
+      ended_(std::move(ended)),
+      tasks_(main_loop) {}
+
+Result<std::unique_ptr<Machine>> Machine::create(const MachineConfig& config,
+                                                 Surroundings surroundings) {
+  std::unique_ptr<Machine> machine(
+      new Machine(config, surroundings.main_loop, std::move(surroundings.ended)));
+  SKIFF_RETURN_IF_ERROR(machine->build(std::move(surroundings.console_ports)));
+  return machine;
+}
+
+// vCPUs first: nobody may touch devices or memory while those go.
+Machine::~Machine() { vcpus_.clear(); }
+
+// The one readable order in which a machine comes to be.
+Result<void> Machine::build(std::vector<ConsolePortSpec> console_ports) {
+  auto system = KvmSystem::open();
+  if (!system) return system.error();
+  system_ = std::make_unique<KvmSystem>(*std::move(system));
+  auto vm = Vm::create(*system_);
+  if (!vm) return vm.error();
+  vm_ = *std::move(vm);
+  auto memory = MemorySlots::create(*vm_, {.size_bytes = config_.memory.size_bytes,
+                                           .prealloc = config_.memory.prealloc,
+                                           .lock = config_.memory.mlock});
+  if (!memory) return memory.error();
+  memory_ = *std::move(memory);
+  SKIFF_RETURN_IF_ERROR(vm_->add_interrupt_controllers());
+
+  auto topology = make_topology(topology_of(config_.cpus));
+  if (!topology) return topology.error();
+  topology_ = *topology;
+  SKIFF_RETURN_IF_ERROR(build_devices(std::move(console_ports)));
+  SKIFF_RETURN_IF_ERROR(load_guest());
+  return create_vcpus();
+}
+
+Result<void> Machine::build_devices(std::vector<ConsolePortSpec> console_ports) {
+  MachineDevices::Surroundings surroundings{*vm_, memory_->memory(), main_loop_, guest_events()};
+  surroundings.quit = [this] { quit(); };
+  for (uint32_t index = 0; index < topology_.cpus; ++index)
+    surroundings.apic_ids.push_back(apic_id_of(topology_, index));
+  surroundings.physical_address_bits = physical_address_bits(system_->supported_cpuid());
+  surroundings.console_ports = std::move(console_ports);
+  auto devices = MachineDevices::create(config_, std::move(surroundings));
+  if (!devices) return devices.error();
+  devices_ = *std::move(devices);
+  return {};
+}
+
+GuestEvents Machine::guest_events() {
+  // All of these come from vCPU threads.
+  const auto on_main = [this](auto action) { main_loop_.post([this, action] { action(*this); }); };
+  return {
+      .power_off = [on_main] { on_main([](Machine& m) { m.end({kExitPoweredOff, ""}); }); },
+      .reset = [on_main] { on_main([](Machine& m) { m.on_guest_reset(); }); },
+      .panicked =
+          [on_main] {
+            on_main([](Machine& m) { m.end({kExitGuestCrashed, "The guest's kernel panicked"}); });
+          },
+      .debug_exit =
+          [on_main](uint32_t value) {
+            on_main([value](Machine& m) { m.end({debug_exit_status(value), ""}); });
+          },
+  };
+}
+
+Result<void> Machine::load_guest() {
+  auto boot_state = load_guest_software(config_, devices_->acpi(), memory_->memory());
+  if (!boot_state) return boot_state.error();
+  boot_state_ = *std::move(boot_state);
+  return {};
+}
+
+Result<void> Machine::create_vcpus() {
+  auto cpuid = cpuid_options(config_.cpus, topology_);
+  if (!cpuid) return cpuid.error();
+  cpuid_ = *std::move(cpuid);
+  cpuid_.tsc_deadline_timer = system_->has_tsc_deadline_timer();
+
+  const VcpuSurroundings surroundings{*vm_, devices_->pio(), devices_->mmio(), main_loop_,
+                                      [this](const VcpuFailure& f) { on_vcpu_failed(f); }};
+  for (uint32_t index = 0; index < config_.cpus.count; ++index) {
+    VcpuThread::Options options;
+    options.index = index;
+    options.apic_id = apic_id_of(topology_, index);
+    options.set_up = [this, index](Vcpu& vcpu) -> Result<void> {
+      SKIFF_RETURN_IF_ERROR(vcpu.set_cpuid(make_cpuid(system_->supported_cpuid(), cpuid_, index)));
+      return start_vcpu(vcpu, index);
+    };
+    auto vcpu = VcpuThread::create(surroundings, std::move(options));
+    if (!vcpu) return vcpu.error();
+    vcpus_.push_back(*std::move(vcpu));
+  }
+  for (const auto& vcpu : vcpus_) SKIFF_RETURN_IF_ERROR(vcpu->wait_ready());
+  return {};
+}
+
+Result<void> Machine::start_vcpu(Vcpu& vcpu, uint32_t index) {
+  return index == 0 ? vcpu.start_at(boot_state_) : vcpu.wait_for_sipi();
+}
+
+MachineStatus Machine::status() const {
+  return {state_, config_.cpus.count, config_.memory.size_bytes, resets_};
+}
+
+bool Machine::press_power_button() { return devices_->press_power_button(); }
+
+void Machine::quit() { end({kExitStopped, "Stopped from outside"}); }
+
+void Machine::on_guest_reset() {
+  // Several vCPUs, or one that insists, may ask for the same reset.
+  if (is_reset_asked_ || is_ending_) return;
+  if (config_.on_reset == OnReset::kExit) return end({kExitPoweredOff, ""});
+  is_reset_asked_ = true;
+  reset([this] { is_reset_asked_ = false; });
+}
+
+void Machine::on_vcpu_failed(const VcpuFailure& failure) {
+  if (failure.guest_crashed) return end({kExitGuestCrashed, failure.text});
+  std::string message = failure.text;
+  if (failure.emulation_failed) message += "\n" + emulation_failure_hint();
+  end({kExitKvmError, std::move(message)});
+}
+
+void Machine::end(MachineEnding ending) {
+  home_.assert_here();
+  if (is_ending_) return;
+  is_ending_ = true;
+  ending_ = std::move(ending);
+  enqueue([this] { return do_end(); });
+}
+
+void Machine::pause(std::function<void()> done) {
+  enqueue([this, done = std::move(done)] { return do_pause(done); });
+}
+
+void Machine::resume(std::function<void()> done) {
+  enqueue([this, done = std::move(done)] { return do_resume(done); });
+}
+
+void Machine::reset(std::function<void()> done) {
+  enqueue([this, done = std::move(done)] { return do_reset(done); });
+}
+
+void Machine::enqueue(std::function<Task<void>()> request) {
+  home_.assert_here();
+  requests_.push_back(std::move(request));
+  if (is_serving_) return;
+  is_serving_ = true;
+  // In a turn of its own: `done` never runs inside the call that asked.
+  main_loop_.post([this] { tasks_.spawn(serve_requests()); });
+}
+
+Task<void> Machine::serve_requests() {
+  while (!requests_.empty()) {
+    const auto request = std::move(requests_.front());
+    requests_.pop_front();
+    co_await request();
+  }
+  is_serving_ = false;
+  // The very last act: the owner may destroy the machine in a later turn.
+  if (state_ == MachineState::kEnded && ended_)
+    main_loop_.post([ended = std::exchange(ended_, nullptr), ending = ending_] { ended(ending); });
+}
+
+Task<void> Machine::pause_vcpus() {
+  size_t waiting = vcpus_.size();
+  co_await CallbackAwaiter([this, &waiting](const std::function<void()>& all_paused) {
+    for (const auto& vcpu : vcpus_)
+      vcpu->pause([&waiting, all_paused] {
+        if (--waiting == 0) all_paused();
+      });
+  });
+}
+
+Task<void> Machine::do_pause(std::function<void()> done) {
+  if (state_ == MachineState::kRunning) {
+    co_await pause_vcpus();
+    state_ = MachineState::kPaused;
+  }
+  if (done) done();
+}
+
+Task<void> Machine::do_resume(std::function<void()> done) {
+  if (state_ == MachineState::kPaused) {
+    for (const auto& vcpu : vcpus_) vcpu->resume();
+    state_ = MachineState::kRunning;
+  }
+  if (done) done();
+  co_return;
+}
+
+Task<void> Machine::do_reset(std::function<void()> done) {
+  if (state_ != MachineState::kEnded && !is_ending_) {
+    state_ = MachineState::kResetting;
+    co_await pause_vcpus();
+    co_await devices_->reset();
+    auto started = vm_->reset_interrupt_controllers();
+    if (started) started = load_guest();
+    if (started) started = co_await restart_vcpus();
+    if (started) {
+      for (const auto& vcpu : vcpus_) vcpu->resume();
+      state_ = MachineState::kRunning;
+      ++resets_;
+    } else {
+      end({kExitUsage, started.error().with_context("Resetting the machine").message()});
+    }
+  }
+  if (done) done();
+}
+
+Task<Result<void>> Machine::restart_vcpus() {
+  size_t waiting = vcpus_.size();
+  Result<void> first_error;
+  co_await CallbackAwaiter([&, this](const std::function<void()>& all_started) {
+    for (uint32_t index = 0; index < vcpus_.size(); ++index)
+      vcpus_[index]->call([this, index](Vcpu& vcpu) { return start_vcpu(vcpu, index); },
+                          [&, all_started](const Result<void>& started) {
+                            if (!started && first_error) first_error = started.error();
+                            if (--waiting == 0) all_started();
+                          });
+  });
+  co_return first_error;
+}
+
+Task<void> Machine::do_end() {
+  co_await pause_vcpus();
+  // What the guest had handed over is carried out: its disks are written, its last words printed.
+  co_await devices_->shut_down();
+  state_ = MachineState::kEnded;
+}
+
+}  // namespace skiff::vmm

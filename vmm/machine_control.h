@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// MachineControl: what may be asked of a running machine from outside.
+//
+// Thread: main loop throughout; `done` comes on the main loop, never inside the call.
+// Ownership: the machine implements it; services borrow it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string_view>
+
+namespace skiff::vmm {
+
+enum class MachineState : uint8_t { kPaused, kRunning, kResetting, kEnded };
+
+constexpr std::string_view machine_state_name(MachineState state) {
+  switch (state) {
+    case MachineState::kPaused:
+      return "paused";
+    case MachineState::kRunning:
+      return "running";
+    case MachineState::kResetting:
+      return "resetting";
+    case MachineState::kEnded:
+      break;
+  }
+  return "ended";
+}
+
+struct MachineStatus {
+  MachineState state = MachineState::kPaused;
+  uint32_t vcpus = 0;
+  uint64_t memory_bytes = 0;
+  uint64_t resets = 0;
+};
+
+class MachineControl {
+ public:
+  virtual ~MachineControl() = default;
+  virtual MachineStatus status() const = 0;
+  // All vCPUs are out of the guest when `done` runs. Pausing a paused machine is no error.
+  virtual void pause(std::function<void()> done) = 0;
+  virtual void resume(std::function<void()> done) = 0;
+  // Back to power-on with the same kernel; the machine runs afterwards.
+  virtual void reset(std::function<void()> done) = 0;
+  // False when the guest does not listen to it; the press is kept for when it does.
+  virtual bool press_power_button() = 0;
+  // Ends the machine with the status for "stopped from outside".
+  virtual void quit() = 0;
+};
+
+}  // namespace skiff::vmm

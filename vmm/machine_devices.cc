@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "vmm/machine_devices.h"
+
+#include <array>
+#include <utility>
+
+#include "block/open_image.h"
+#include "devices/chardev/char_options.h"
+#include "devices/debug/debug_ports.h"
+#include "devices/i8042/i8042.h"
+#include "devices/rtc/cmos_rtc.h"
+#include "devices/serial/uart16550.h"
+#include "devices/virtio/blk/virtio_blk.h"
+#include "devices/virtio/console/virtio_console.h"
+#include "devices/virtio/rng/virtio_rng.h"
+#include "devices/virtio/transport/virtio_mmio.h"
+#include "devices/virtio/transport/virtio_pci.h"
+#include "loop/awaitables.h"
+#include "loop/log.h"
+#include "vmm/machine_layout.h"
+
+namespace skiff::vmm {
+namespace {
+
+using devices::Device;
+using loop::Error;
+using loop::ErrorKind;
+using loop::Result;
+using loop::Task;
+
+struct SerialPlace {
+  uint16_t port;
+  uint8_t irq;
+};
+// As on every PC. COM3 and COM4 have lines of their own here: edge-triggered ones cannot be shared.
+constexpr std::array<SerialPlace, 4> kSerialPlaces = {
+    {{0x3f8, 4}, {0x2f8, 3}, {0x3e8, 5}, {0x2e8, 7}}};
+
+// IOAPIC pins that nobody on a PC has; each virtio-mmio device gets its own.
+constexpr std::array<uint32_t, 10> kVirtioMmioGsis = {16, 17, 18, 19, 20, 21, 22, 23, 10, 11};
+
+constexpr uint16_t kDebugExitPort = 0xf4;  // Where QEMU's users put it.
+
+}  // namespace
+
+MachineDevices::MachineDevices(Surroundings surroundings)
+    : surroundings_(std::move(surroundings)) {}
+
+// Devices first, then what they stand on.
+MachineDevices::~MachineDevices() {
+  devices_.clear();
+  pci_.reset();
+  virtio_.clear();
+}
+
+Result<std::unique_ptr<MachineDevices>> MachineDevices::create(const MachineConfig& config,
+                                                               Surroundings surroundings) {
+  std::unique_ptr<MachineDevices> devices(new MachineDevices(std::move(surroundings)));
+  SKIFF_RETURN_IF_ERROR(devices->build(config));
+  return devices;
+}
+
+Result<void> MachineDevices::build(const MachineConfig& config) {
+  acpi_.apic_ids = surroundings_.apic_ids;
+  SKIFF_RETURN_IF_ERROR(add_pci());
+  SKIFF_RETURN_IF_ERROR(add_platform());
+  SKIFF_RETURN_IF_ERROR(add_serials(config));
+  for (size_t i = 0; i < config.disks.size(); ++i)
+    SKIFF_RETURN_IF_ERROR(add_disk(config.disks[i], i));
+  SKIFF_RETURN_IF_ERROR(add_consoles(config));
+  if (config.rng) SKIFF_RETURN_IF_ERROR(add_rng());
+  return {};
+}
+
+template <typename T>
+T& MachineDevices::keep(std::unique_ptr<T> device) {
+  T& kept = *device;
+  devices_.push_back(std::move(device));
+  return kept;
+}
+
+Result<devices::IrqLine*> MachineDevices::add_irq_line(uint32_t gsi) {
+  auto line = surroundings_.vm.create_irq_line(gsi);
+  if (!line) return line.error();
+  irq_lines_.push_back(*std::move(line));
+  return irq_lines_.back().get();
+}
+
+Result<void> MachineDevices::add_pci() {
+  const uint64_t ram_bytes = surroundings_.memory.size_bytes();
+  const PciWindow window64 = pci_mmio64_window(ram_bytes, surroundings_.physical_address_bits);
+  auto pci = devices::PciBus::create(mmio_, pio_,
+                                     {.ecam_base = kEcamBase,
+                                      .memory32 = {kPciMmio32Base, kPciMmio32SizeBytes},
+                                      .memory64 = {window64.base, window64.size_bytes}});
+  if (!pci) return pci.error();
+  pci_ = *std::move(pci);
+  auto& reset_port =
+      keep(std::make_unique<devices::ResetPort>(surroundings_.events.reset, &pci_->config_ports()));
+  pio_.remove(devices::PciBus::kConfigPorts);
+  SKIFF_RETURN_IF_ERROR(
+      pio_.add(devices::PciBus::kConfigPorts, devices::PciBus::kConfigPortCount, reset_port));
+  acpi_.pci = firmware::AcpiPciHost{.ecam_base = kEcamBase,
+                                    .ecam_bytes = devices::PciBus::kEcamSizeBytes,
+                                    .bus_count = 1,
+                                    .memory32 = {kPciMmio32Base, kPciMmio32SizeBytes},
+                                    .memory64 = {window64.base, window64.size_bytes}};
+  return {};
+}
+
+// What every PC has.
+Result<void> MachineDevices::add_platform() {
+  loop::EventLoop& loop = surroundings_.main_loop;
+  const GuestEvents& events = surroundings_.events;
+
+  auto sci = add_irq_line(devices::AcpiPm::kSciIrq);
+  if (!sci) return sci.error();
+  devices::AcpiPm::Options pm_options;
+  pm_options.timer_width = devices::AcpiPm::TimerWidth::k24Bits;
+  pm_options.on_power_off = events.power_off;
+  pm_ = &keep(std::make_unique<devices::AcpiPm>(loop, clock_, **sci, std::move(pm_options)));
+  SKIFF_RETURN_IF_ERROR(pio_.add(devices::AcpiPm::kBasePort, devices::AcpiPm::kSizeBytes, *pm_));
+
+  auto keyboard_irq = add_irq_line(devices::I8042::kIrq);
+  if (!keyboard_irq) return keyboard_irq.error();
+  auto& i8042 = keep(std::make_unique<devices::I8042>(**keyboard_irq, events.reset));
+  SKIFF_RETURN_IF_ERROR(pio_.add(devices::I8042::kDataPort, 1, i8042.data_port()));
+  SKIFF_RETURN_IF_ERROR(pio_.add(devices::I8042::kCommandPort, 1, i8042.command_port()));
+
+  const uint64_t ram_bytes = surroundings_.memory.size_bytes();
+  auto rtc_irq = add_irq_line(devices::CmosRtc::kIrq);
+  if (!rtc_irq) return rtc_irq.error();
+  auto& rtc = keep(std::make_unique<devices::CmosRtc>(
+      loop, wall_clock_, **rtc_irq,
+      devices::CmosRtc::MemorySize{low_ram_bytes(ram_bytes), high_ram_bytes(ram_bytes)}));
+  SKIFF_RETURN_IF_ERROR(pio_.add(devices::CmosRtc::kBasePort, devices::CmosRtc::kSizeBytes, rtc));
+
+  auto& debug_exit = keep(std::make_unique<devices::DebugExit>(events.debug_exit));
+  SKIFF_RETURN_IF_ERROR(pio_.add(kDebugExitPort, devices::DebugExit::kSizeBytes, debug_exit));
+  auto& pvpanic = keep(std::make_unique<devices::PvPanic>(
+      [panicked = events.panicked](devices::PvPanic::Event) { panicked(); }));
+  SKIFF_RETURN_IF_ERROR(
+      pio_.add(devices::PvPanic::kDefaultPort, devices::PvPanic::kSizeBytes, pvpanic));
+  acpi_.pvpanic_port = devices::PvPanic::kDefaultPort;
+  return {};
+}
+
+Result<std::unique_ptr<devices::CharBackend>> MachineDevices::open_host_end(
+    const std::string& text) {
+  auto config = devices::parse_char_option(text);
+  if (!config) return config.error();
+  devices::StdioOptions stdio;
+  stdio.on_escape = [quit = surroundings_.quit](char key) {
+    if (key == 'x') quit();
+  };
+  return devices::create_char_backend(surroundings_.main_loop, *config, stdio);
+}
+
+Result<void> MachineDevices::add_serials(const MachineConfig& config) {
+  for (size_t i = 0; i < config.serials.size(); ++i) {
+    const SerialPlace place = kSerialPlaces[i];
+    auto host = open_host_end(config.serials[i]);
+    if (!host) return host.error().with_context("serial", config.serials[i]);
+    char_ports_.push_back(
+        std::make_unique<devices::CharPort>(surroundings_.main_loop, *std::move(host)));
+    auto irq = add_irq_line(place.irq);
+    if (!irq) return irq.error();
+    auto& uart = keep(std::make_unique<devices::Uart16550>(*char_ports_.back(), **irq,
+                                                           fmt::format("com{}", i + 1)));
+    SKIFF_RETURN_IF_ERROR(pio_.add(place.port, devices::Uart16550::kSizeBytes, uart));
+    acpi_.uarts.push_back({place.port, place.irq});
+    SKIFF_LOG(kInfo, "COM{} is {}", i + 1, char_ports_.back()->description());
+  }
+  return {};
+}
+
+Result<void> MachineDevices::add_disk(const DiskConfig& disk, size_t index) {
+  if (!workers_) {
+    auto workers = loop::WorkerPool::create({});
+    if (!workers) return workers.error();
+    workers_ = *std::move(workers);
+    auto thread = loop::IoThread::create({.name = "io0"});
+    if (!thread) return thread.error();
+    io_thread_ = *std::move(thread);
+  }
+  block::ImageOptions options;
+  options.path = disk.path;
+  if (disk.format_given) options.format = block::ImageFormat::kRaw;
+  if (disk.readonly) options.access = block::WriteAccess::kReadOnly;
+  if (disk.direct) options.direct = block::DirectIo::kOn;
+  auto image = block::open_image(options, *workers_);
+  if (!image) return image.error().with_context("disk");
+  images_.push_back(*std::move(image));
+
+  auto device = devices::VirtioBlk::create({.home = &io_thread_->loop(),
+                                            .memory = &surroundings_.memory,
+                                            .image = images_.back().get(),
+                                            .name = fmt::format("disk{}", index),
+                                            .serial = disk.serial});
+  if (!device) return device.error().with_context("disk", disk.path);
+  return add_virtio(*std::move(device), disk.bus);
+}
+
+Result<void> MachineDevices::add_consoles(const MachineConfig& config) {
+  devices::VirtioConsole::Options options;
+  for (const ConsoleConfig& console : config.consoles) {
+    auto host = open_host_end(console.backend);
+    if (!host) return host.error().with_context("console", console.backend);
+    console_backends_.push_back(std::make_unique<CharConsoleBackend>(*std::move(host)));
+    // A port without a name is a terminal for the guest, one with a name a stream to find by it.
+    const auto kind = console.name.empty() ? devices::ConsolePort::Kind::kConsole
+                                           : devices::ConsolePort::Kind::kStream;
+    options.ports.push_back({kind, console.name, console_backends_.back().get()});
+  }
+  for (const ConsolePortSpec& port : surroundings_.console_ports) {
+    const auto kind = port.is_console ? devices::ConsolePort::Kind::kConsole
+                                      : devices::ConsolePort::Kind::kStream;
+    options.ports.push_back({kind, port.name, port.backend});
+  }
+  if (options.ports.empty()) return {};
+  auto device =
+      devices::VirtioConsole::create(surroundings_.main_loop, surroundings_.memory, options);
+  if (!device) return device.error().with_context("console");
+  return add_virtio(*std::move(device), config.console_bus);
+}
+
+Result<void> MachineDevices::add_rng() {
+  auto device = devices::VirtioRng::create(surroundings_.main_loop, surroundings_.memory);
+  if (!device) return device.error();
+  return add_virtio(*std::move(device), DeviceBus::kPci);
+}
+
+Result<void> MachineDevices::add_virtio(std::unique_ptr<devices::VirtioDevice> device,
+                                        DeviceBus bus) {
+  virtio_.push_back(std::move(device));
+  devices::VirtioDevice& added = *virtio_.back();
+  if (bus == DeviceBus::kPci) {
+    auto transport = devices::VirtioPci::create(
+        {added, surroundings_.vm, surroundings_.vm, surroundings_.main_loop});
+    if (!transport) return transport.error();
+    auto slot = pci_->add(keep(*std::move(transport)));
+    if (!slot) return slot.error();
+    return {};
+  }
+  if (mmio_slots_used_ == kVirtioMmioGsis.size())
+    return Error(ErrorKind::kExhausted,
+                 fmt::format("At most {} devices fit on bus=mmio (use bus=pci)", mmio_slots_used_));
+  const uint64_t base = kVirtioMmioBase + mmio_slots_used_ * kVirtioMmioSlotBytes;
+  const uint32_t gsi = kVirtioMmioGsis[mmio_slots_used_++];
+  auto irq = add_irq_line(gsi);
+  if (!irq) return irq.error();
+  auto& transport = keep(
+      devices::VirtioMmio::create({added, surroundings_.vm, **irq, surroundings_.main_loop, base}));
+  SKIFF_RETURN_IF_ERROR(mmio_.add(base, devices::VirtioMmio::kSizeBytes, transport));
+  acpi_.virtio_mmio.push_back({base, kVirtioMmioSlotBytes, gsi, firmware::Trigger::kLevel});
+  return {};
+}
+
+bool MachineDevices::press_power_button() { return pm_->press_power_button(); }
+
+Task<void> MachineDevices::reset() {
+  for (const auto& device : devices_) co_await device->reset();
+  co_await pci_->reset();
+}
+
+Task<void> MachineDevices::shut_down() {
+  // A reset of a virtio device ends when what it had in flight has ended.
+  for (const auto& device : devices_) co_await device->reset();
+  // Nobody waits for ever for a reader that does not read.
+  constexpr int kTurnsMax = 100;
+  constexpr int64_t kTurnNs = 10'000'000;
+  for (int turn = 0; turn < kTurnsMax; ++turn) {
+    size_t pending = 0;
+    for (const auto& port : char_ports_) pending += port->pending_output_bytes();
+    if (pending == 0) break;
+    co_await loop::sleep_for(surroundings_.main_loop, kTurnNs);
+  }
+}
+
+}  // namespace skiff::vmm
