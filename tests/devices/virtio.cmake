@@ -5,6 +5,14 @@ skiff_test(virt_queue_test
     virtio/virt_queue_test.cc
   LINK skiff_virtio)
 
+skiff_test(virtio_test
+  SOURCES
+    virtio/console/fd_console_backend_test.cc
+    virtio/console/virtio_console_test.cc
+    virtio/queue_set_test.cc
+    virtio/rng/virtio_rng_test.cc
+  LINK skiff_virtio)
+
 # Counts every allocation of its process.
 skiff_test(virt_queue_allocation_test
   SOURCES virtio/virt_queue_allocation_test.cc
