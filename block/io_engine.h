@@ -66,7 +66,7 @@ class IoEngine {
 enum class IoEngineKind : uint8_t { kAuto, kIoUring, kThreads };
 
 // kAuto: io_uring on a loop that has a ring, else the pool. kUnsupported when the loop has no ring
-// for kIoUring. The pool is used by kThreads only and must outlive the engine.
+// for kIoUring. The pool is used by kThreads only; it outlives the engine and goes before the loop.
 loop::Result<std::unique_ptr<IoEngine>> make_io_engine(IoEngineKind kind, loop::EventLoop& loop,
                                                        loop::WorkerPool& pool);
 

@@ -97,8 +97,9 @@ class IoEngineTest : public ::testing::TestWithParam<EngineCase> {
 
   TempDir dir_;
   loop::UniqueFd fd_;
-  std::unique_ptr<loop::WorkerPool> pool_;
+  // The pool goes before the loop: a worker may still be on its way out of post().
   std::unique_ptr<loop::EventLoop> loop_;
+  std::unique_ptr<loop::WorkerPool> pool_;
   std::unique_ptr<IoEngine> engine_;
 };
 

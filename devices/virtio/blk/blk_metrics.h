@@ -27,9 +27,8 @@ struct BlkQueueMetrics {
   MetricCounter others;  // Discards, write-zeroes, serial numbers, refusals.
   MetricCounter read_bytes;
   MetricCounter written_bytes;
-  MetricCounter errors;        // Answers other than OK.
-  MetricCounter batches;       // Submissions to the image.
-  MetricCounter in_flight_ns;  // Summed over the requests that reached the image.
+  MetricCounter errors;   // Answers other than OK.
+  MetricCounter batches;  // Submissions to the image.
 };
 
 }  // namespace skiff::devices

@@ -127,8 +127,7 @@ void BlkQueue::on_io_done(block::BlockRequest& io, int32_t result) {
     block::BlockRequest* one = &io;
     return self.channel_->submit({&one, 1});
   }
-  self.metrics_.in_flight_ns.add(
-      static_cast<uint64_t>(self.home_.loop().now_ns() - slot.started_ns));
+  self.latency_.record(self.home_.loop().now_ns() - slot.started_ns);
   self.finish(slot, blk_status(result));
 }
 

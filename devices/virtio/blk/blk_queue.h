@@ -19,6 +19,7 @@
 #include "devices/virtio/blk/blk_metrics.h"
 #include "devices/virtio/queue_runner.h"
 #include "loop/home.h"
+#include "loop/latency_histogram.h"
 
 namespace skiff::devices {
 
@@ -44,6 +45,11 @@ class BlkQueue {
   QueueHandler::Served serve(QueueRunner& runner);
 
   const BlkQueueMetrics& metrics() const { return metrics_; }
+  // From submission to the image's answer. Thread: home loop.
+  const loop::LatencyHistogram& latency() const {
+    home_.assert_here();
+    return latency_;
+  }
 
  private:
   struct Slot {
@@ -79,6 +85,7 @@ class BlkQueue {
   BlkRules rules_ SKIFF_GUARDED_BY(home_);
   bool can_flush_ SKIFF_GUARDED_BY(home_) = false;
   BlkQueueMetrics metrics_;
+  loop::LatencyHistogram latency_ SKIFF_GUARDED_BY(home_);
 };
 
 }  // namespace skiff::devices

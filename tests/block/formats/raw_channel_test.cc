@@ -92,8 +92,9 @@ class RawChannelTest : public ::testing::Test {
   }
 
   TempDir dir_;
-  std::unique_ptr<loop::WorkerPool> pool_;
+  // The pool goes before the loop: a worker may still be on its way out of post().
   std::unique_ptr<loop::EventLoop> loop_;
+  std::unique_ptr<loop::WorkerPool> pool_;
   std::unique_ptr<RawImage> image_;
   std::unique_ptr<BlockChannel> channel_;
 };

@@ -96,6 +96,7 @@ class BlkIntegrityTest : public ::testing::TestWithParam<IntegrityCase> {
   void TearDown() override {
     if (!device_) return;
     stop();
+    pool_.reset();  // A worker may still be on its way out of post().
     io_thread_.reset();
   }
   void stop() {

@@ -187,6 +187,16 @@ TEST_F(BlkQueueTest, ImageThatGivesNoChannelNeedsAReset) {
   EXPECT_TRUE(transport_.reset_requested());
 }
 
+TEST_F(BlkQueueTest, LatencyIsTheTimeWithTheImage) {
+  offer_read(0, 512);
+  kick();
+  loop_.advance_ns(1000);
+  channel().complete(0);
+  loop_.run_until_idle();
+  EXPECT_EQ(device_->latency().count(), 1u);
+  EXPECT_EQ(device_->latency().max_ns(), 1000);
+}
+
 TEST_F(BlkQueueTest, RequestsAreCountedByKind) {
   offer_read(0, 1024);
   const std::vector<std::byte> content(512);
