@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/acpi/acpi_pm.h"
 
+#include <gmock/gmock.h>
+
 #include <array>
 
 #include "devices/testing/fake_irq.h"
 #include "devices/testing/run_task.h"
-#include "gmock/gmock.h"
 #include "loop/testing/manual_loop.h"
 
 namespace skiff::devices {

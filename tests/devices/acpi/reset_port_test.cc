@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/acpi/reset_port.h"
 
-#include <array>
+#include <gmock/gmock.h>
 
-#include "gmock/gmock.h"
+#include <array>
 
 namespace skiff::devices {
 namespace {

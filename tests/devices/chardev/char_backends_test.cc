@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Every kind of backend, against real descriptors: pipes, files, ptys, sockets.
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -21,7 +22,6 @@
 #include "devices/chardev/char_options.h"
 #include "devices/chardev/char_port.h"
 #include "devices/chardev/raw_terminal.h"
-#include "gmock/gmock.h"
 #include "loop/testing/manual_loop.h"
 #include "loop/unique_fd.h"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/chardev/char_options.h"
 
-#include "gmock/gmock.h"
+#include <gmock/gmock.h>
 
 namespace skiff::devices {
 namespace {

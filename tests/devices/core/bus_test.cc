@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/core/bus.h"
 
+#include <gmock/gmock.h>
+
 #include <array>
 #include <limits>
 #include <vector>
 
 #include "devices/core/byte_registers.h"
-#include "gmock/gmock.h"
 
 namespace skiff::devices {
 namespace {

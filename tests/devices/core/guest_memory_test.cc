@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/core/guest_memory.h"
 
+#include <gmock/gmock.h>
+
 #include <array>
 #include <limits>
 #include <vector>
-
-#include "gmock/gmock.h"
 
 namespace skiff::devices {
 namespace {

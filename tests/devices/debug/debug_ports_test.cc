@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/debug/debug_ports.h"
 
+#include <gmock/gmock.h>
+
 #include <array>
 #include <memory>
 #include <vector>
 
 #include "devices/testing/fake_char_backend.h"
-#include "gmock/gmock.h"
 #include "loop/testing/manual_loop.h"
 
 namespace skiff::devices {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/i8042/i8042.h"
 
+#include <gmock/gmock.h>
+
 #include <array>
 
 #include "devices/testing/fake_irq.h"
 #include "devices/testing/run_task.h"
-#include "gmock/gmock.h"
 
 namespace skiff::devices {
 namespace {

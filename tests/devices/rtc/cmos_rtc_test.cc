@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/rtc/cmos_rtc.h"
 
+#include <gmock/gmock.h>
+
 #include <array>
 #include <map>
 #include <string>
@@ -8,7 +10,6 @@
 #include "devices/rtc/wall_clock.h"
 #include "devices/testing/fake_irq.h"
 #include "devices/testing/run_task.h"
-#include "gmock/gmock.h"
 #include "loop/testing/manual_loop.h"
 
 namespace skiff::devices {

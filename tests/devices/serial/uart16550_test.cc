@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/serial/uart16550.h"
 
+#include <gmock/gmock.h>
+
 #include <array>
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -9,8 +12,8 @@
 #include "devices/testing/fake_char_backend.h"
 #include "devices/testing/fake_irq.h"
 #include "devices/testing/run_task.h"
-#include "gmock/gmock.h"
 #include "loop/testing/manual_loop.h"
+#include "loop/thread.h"
 
 namespace skiff::devices {
 namespace {
@@ -256,6 +259,41 @@ TEST_F(UartTest, ResetForgetsTheRegistersButNotTheInput) {
   EXPECT_EQ(in(kLsr), kLsrEmpty);
   host_->type("after");
   EXPECT_EQ(receive_all(), "after");
+}
+
+TEST_F(UartTest, TwoVcpusAndTheLoopShareThePortAndLoseNothing) {
+  constexpr size_t kBytes = 2'000;
+  const std::string typed(kBytes, 'i');
+  std::atomic<bool> give_up{false};
+  std::atomic<size_t> received{0};
+  std::atomic<int> running{2};
+  out(kFcr, 0x01);
+  auto writer = loop::Thread::create({.name = "writer"}, [&] {
+    for (size_t sent = 0; sent < kBytes && !give_up;) sent += send('o') ? 1 : 0;
+    --running;
+  });
+  auto reader = loop::Thread::create({.name = "reader"}, [&] {
+    out(kIer, 0x03);
+    while (received < kBytes && !give_up) {
+      in(kIir);
+      received += receive_all().size();
+    }
+    --running;
+  });
+  ASSERT_TRUE(writer);
+  ASSERT_TRUE(reader);
+  host_->type(typed);
+  const int64_t deadline_ns = loop::MonotonicClock().now_ns() + 60'000'000'000;
+  while (running > 0) {
+    loop_.loop().run_once(loop::EventLoop::Wait::kNo);
+    if (loop::MonotonicClock().now_ns() > deadline_ns) give_up = true;
+  }
+  writer->join();
+  reader->join();
+  loop_.run_until_idle();
+  EXPECT_EQ(received, kBytes);
+  EXPECT_EQ(host_->output(), std::string(kBytes, 'o'));
+  EXPECT_EQ(uart_.counters().lost_bytes, 0u);
 }
 
 }  // namespace
