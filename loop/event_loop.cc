@@ -53,6 +53,7 @@ EventLoop::~EventLoop() {
   state_->assert_usable();
   SKIFF_CHECK(!state_->in_turn);
   SKIFF_CHECK(state_->users == 0);  // A timer, watcher or bottom half would outlive its loop.
+  state_->await_wakers();
   state_->take_what_came();
   for (MessageList& list : state_->ready) {
     while (Message* message = list.pop_front()) {

@@ -95,11 +95,12 @@ class EventLoop {
   void run();
   // One turn; true if anything ran. With kUntilEvent it sleeps when there is nothing to do.
   bool run_once(Wait wait);
-  // Any thread: run() returns after the present turn. Sticky until run() has returned.
+  // Any thread: run() returns after the present turn. Sticky until run() has returned. From another
+  // thread the loop must outlive this call.
   void stop();
 
   // Any thread: `callback` runs on the loop's thread, in order of posting. Allocates; not for a
-  // request's path.
+  // request's path. What is posted may be the news that the loop may be destroyed.
   void post(std::function<void()> callback);
   // Any thread, no allocation.
   void post(Message& message);

@@ -2,6 +2,7 @@
 #include "loop/event_loop_state.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <utility>
@@ -69,15 +70,22 @@ void LoopState::bind_here() {
 }
 
 void LoopState::send(Message& message) {
-  if (!mailbox.send(message)) return;
-  wakes.fetch_add(1, std::memory_order_relaxed);
-  backend->wake();
+  if (mailbox.send(message)) wake_sleeper();
 }
 
 void LoopState::wake_if_asleep() {
-  if (!mailbox.wake()) return;
-  wakes.fetch_add(1, std::memory_order_relaxed);
+  if (mailbox.wake()) wake_sleeper();
+}
+
+void LoopState::wake_sleeper() {
   backend->wake();
+  // Last: from here on the loop may go, see await_wakers().
+  wakes.fetch_add(1, std::memory_order_release);
+}
+
+void LoopState::await_wakers() {
+  mailbox.set_awake();
+  while (wakes.load(std::memory_order_acquire) != mailbox.claimed_wakes()) sched_yield();
 }
 
 void LoopState::collect_mail() {

@@ -75,6 +75,9 @@ struct LoopState {
   void send(Message& message);  // Any thread.
   void wake_if_asleep();        // Any thread.
   void collect_mail();
+  // Returns when nobody is about to wake this loop any more. A sender may be preempted between its
+  // message and the wake, and the message may be what the loop's owner waited for to destroy it.
+  void await_wakers();
 
   // The steps of EventLoop::run_once().
   void wait_for_events(EventLoop::Wait wait);
@@ -109,6 +112,8 @@ struct LoopState {
   std::atomic<int64_t> worst_real_time_lateness_ns{0};
 
  private:
+  void wake_sleeper();
+
   struct Budget {
     size_t callbacks;
     int64_t time_ns;

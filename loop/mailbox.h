@@ -9,6 +9,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 
 #include "loop/event_loop.h"
 
@@ -29,17 +30,25 @@ class Mailbox {
   // For news that is not a message: true if the receiver slept, and the caller must wake it.
   [[nodiscard]] bool wake() {
     Message* expected = asleep();
-    return newest_.compare_exchange_strong(expected, nullptr, std::memory_order_acq_rel);
+    return newest_.compare_exchange_strong(expected, nullptr);
   }
 
   // False if something has arrived: then the receiver must not sleep.
   [[nodiscard]] bool try_sleep() {
     Message* expected = nullptr;
-    return newest_.compare_exchange_strong(expected, asleep(), std::memory_order_acq_rel);
+    sleeping_ = newest_.compare_exchange_strong(expected, asleep());
+    return sleeping_;
   }
 
   // The receiver is up again, woken or not.
-  void set_awake() { static_cast<void>(wake()); }
+  void set_awake() {
+    // If it is not asleep any more, somebody has taken it upon them to wake it.
+    if (sleeping_ && !wake()) ++claimed_wakes_;
+    sleeping_ = false;
+  }
+
+  // How often a send() or wake() has returned true. Whoever got that still touches the receiver.
+  uint64_t claimed_wakes() const { return claimed_wakes_; }
 
   // Takes everything; the oldest first, linked by `next`. Null when there is nothing.
   Message* take_all() {
@@ -63,6 +72,9 @@ class Mailbox {
 
   std::atomic<Message*> newest_{nullptr};
   Message sleeper_;
+  // The receiver's.
+  bool sleeping_ = false;
+  uint64_t claimed_wakes_ = 0;
 };
 
 }  // namespace skiff::loop

@@ -55,10 +55,18 @@ Result<void> apply_settings(const Thread::Options& options) {
   return options.sched.apply_to_current_thread();
 }
 
+void set_signal_mask(const std::vector<int>& unblocked_signals) {
+  sigset_t blocked;
+  sigfillset(&blocked);
+  for (const int signal : unblocked_signals) sigdelset(&blocked, signal);
+  pthread_sigmask(SIG_SETMASK, &blocked, nullptr);
+}
+
 void* thread_main(void* argument) {
   const std::unique_ptr<std::shared_ptr<Start>> holder(
       static_cast<std::shared_ptr<Start>*>(argument));
   Start& start = **holder;
+  set_signal_mask(start.options.unblocked_signals);
   pthread_setname_np(pthread_self(), start.options.name.substr(0, 15).c_str());
   if (start.meets_creator) {
     Result<void> applied = apply_settings(start.options);
@@ -76,15 +84,17 @@ void* thread_main(void* argument) {
 }
 
 Result<pthread_t> start_thread(const Thread::Options& options, void* argument) {
-  sigset_t blocked;
-  sigfillset(&blocked);
-  for (const int signal : options.unblocked_signals) sigdelset(&blocked, signal);
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, options.stack_bytes);
-  pthread_attr_setsigmask_np(&attributes, &blocked);
+  // Not even a moment with the creator's mask: a signal meant for another thread could end up here.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
   pthread_t thread{};
   const int os_error = pthread_create(&thread, &attributes, thread_main, argument);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
   pthread_attr_destroy(&attributes);
   if (os_error == 0) return thread;
   return Error(

@@ -195,6 +195,7 @@ TEST_F(InterruptedThreadTest, PostFromAnotherThreadEndsTheGuestsRun) {
     ASSERT_TRUE(run_guest());
     turn_until_idle();
   }
+  other->join();
   EXPECT_EQ(loop_->counters().wakes, 1U);
 }
 

@@ -17,6 +17,18 @@
 namespace skiff::loop {
 namespace {
 
+// The sanitizers turn mlock(2) into nothing.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SKIFF_NO_MLOCK 1
+#endif
+#endif
+#if defined(SKIFF_NO_MLOCK) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kHasMlock = false;
+#else
+constexpr bool kHasMlock = true;
+#endif
+
 constexpr size_t kBytes = size_t{4} << 20;
 
 long locked_kib() {
@@ -37,6 +49,7 @@ std::span<std::byte> map_memory() {
 }
 
 TEST(MemoryLockTest, RangeStaysLockedForAsLongAsTheLockLives) {
+  if (!kHasMlock) GTEST_SKIP() << "built with a sanitizer";
   const std::span<std::byte> memory = map_memory();
   const long before = locked_kib();
   {
@@ -63,6 +76,7 @@ void lock_beyond_the_limit() {
 }
 
 TEST(MemoryLockTest, RefusalNamesTheLimitAndWhatToDo) {
+  if (!kHasMlock) GTEST_SKIP() << "built with a sanitizer";
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
   EXPECT_EXIT(lock_beyond_the_limit(), ::testing::ExitedWithCode(0),
               "Locking 4 MiB.*RLIMIT_MEMLOCK. is 64 KiB.*ulimit -l.*CAP_IPC_LOCK");
