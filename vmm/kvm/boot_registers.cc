@@ -19,6 +19,7 @@ constexpr uint64_t kEferLongModeActive = 1U << 10;
 constexpr uint64_t kEferNoExecuteEnable = 1U << 11;
 
 constexpr uint64_t kRflagsAfterReset = 2;  // Bit 1 is always set.
+constexpr uint64_t kRflagsIoPrivilege3 = 0x3000;
 constexpr uint64_t kResetVector = 0xfff0;  // In a code segment at 0xffff0000, as KVM leaves it.
 
 constexpr uint8_t kTypeCodeReadAccessed = 0xb;
@@ -74,6 +75,8 @@ void fill_boot_registers(const VcpuBootState& boot, kvm_sregs& sregs, kvm_regs& 
     sregs.cr4 |= kCr4PhysicalAddressExtension | kCr4FxSave | kCr4SimdExceptions;
     sregs.efer |= kEferLongModeEnable | kEferLongModeActive | kEferNoExecuteEnable;
   }
+  // Where the TSS's I/O bitmap is not looked at for a busy TSS (QEMU's software emulation).
+  if (boot.mode == VcpuMode::kLong64User) regs.rflags |= kRflagsIoPrivilege3;
   regs.rip = boot.rip;
   regs.rsp = boot.rsp;
   regs.rax = boot.rax;

@@ -24,7 +24,7 @@ enum class VcpuMode : uint8_t {
   kReset,  // As after power-on: real mode at the reset vector; the other members mean nothing.
   kProtected32,  // Paging off, flat segments: PVH, multiboot.
   kLong64,       // Paging by cr3, flat segments, CPL 0: the Linux 64-bit protocol.
-  kLong64User,   // The same in CPL 3: payload guests; IN, OUT and interrupts need a TSS and an IDT.
+  kLong64User,   // The same in CPL 3: payload guests; interrupts need a TSS and an IDT.
 };
 
 struct DescriptorTable {

@@ -94,6 +94,8 @@ std::string describe_vcpu(int vcpu_fd, const VcpuExit& exit, const kvm_run& run,
   kvm_sregs sregs{};
   if (kvm_ioctl(vcpu_fd, KVM_GET_REGS, &regs) < 0 || kvm_ioctl(vcpu_fd, KVM_GET_SREGS, &sregs) < 0)
     return text + fmt::format("\nRegisters unreadable: {}", std::strerror(errno));
+  if (exit.kind == VcpuExitKind::kShutdown && regs.rip == 0xfff0)
+    text += "\nKVM on AMD processors has reset the registers; these are not those of the fault:";
   auto u64 = [](uint64_t value) { return fmt::format("{:016x}", value); };
   text += fmt::format("\nRAX={} RBX={} RCX={} RDX={}", u64(regs.rax), u64(regs.rbx), u64(regs.rcx),
                       u64(regs.rdx));

@@ -50,6 +50,7 @@ TEST(BootRegisters, UserModeHasPrivilegeLevel3Everywhere) {
   EXPECT_EQ(got.sregs.cs.dpl, 3);
   EXPECT_EQ(got.sregs.ss.dpl, 3);
   EXPECT_EQ(got.sregs.tr.base, 0x5000u);
+  EXPECT_EQ(got.regs.rflags, 0x3002u);  // Ports are allowed.
 }
 
 TEST(BootRegisters, ProtectedModeHasNoPagingAndFlat32BitSegments) {
