@@ -97,7 +97,6 @@ Result<void> MachineDevices::add_pci() {
   pci_ = *std::move(pci);
   auto& reset_port =
       keep(std::make_unique<devices::ResetPort>(surroundings_.events.reset, &pci_->config_ports()));
-  pio_.remove(devices::PciBus::kConfigPorts);
   SKIFF_RETURN_IF_ERROR(
       pio_.add(devices::PciBus::kConfigPorts, devices::PciBus::kConfigPortCount, reset_port));
   acpi_.pci = firmware::AcpiPciHost{.ecam_base = kEcamBase,

@@ -100,8 +100,8 @@ class MachineDevices {
   // In the order of construction; destroyed the other way round.
   devices::PioBus pio_;
   devices::MmioBus mmio_;
-  std::unique_ptr<loop::WorkerPool> workers_;
   std::unique_ptr<loop::IoThread> io_thread_;
+  std::unique_ptr<loop::WorkerPool> workers_;  // Goes before the loops it serves.
   std::vector<std::unique_ptr<devices::IrqLine>> irq_lines_;
   std::vector<std::unique_ptr<devices::CharPort>> char_ports_;
   std::vector<std::unique_ptr<CharConsoleBackend>> console_backends_;
