@@ -84,7 +84,7 @@ directly() {
   local images status=0
   images=$(mktemp -d "${TMPDIR:-/tmp}/skiff-images.XXXXXX") &&
     "$SCRIPTS_DIR/images" kernel guest rootfs &&
-    cp "$CACHE_DIR"/kernel/vmlinu[xz] "$CACHE_DIR/guest/modules.cpio" "$images/" &&
+    cp "$CACHE_DIR"/kernel/vmlinu[xz] "$CACHE_DIR"/guest/{modules.cpio,initrd.img} "$images/" &&
     cp --reflink=auto --sparse=always "$CACHE_DIR/rootfs/rootfs.img" "$images/" &&
     SKIFF_IMAGES=$images SKIFF_PROGRAM=skiff PATH=$ROOT_DIR/build/dev/bin:$PATH sh -c "$(run_programs "$@")" || status=$?
   rm -rf "$images"
