@@ -123,6 +123,9 @@ Result<void> Machine::create_vcpus() {
     VcpuThread::Options options;
     options.index = index;
     options.apic_id = apic_id_of(topology_, index);
+    options.sched = config_.cpus.sched;
+    const std::vector<uint32_t>& pin = config_.cpus.pin;
+    if (!pin.empty()) options.cpus.add(pin[index % pin.size()]);
     options.set_up = [this, index](Vcpu& vcpu) -> Result<void> {
       SKIFF_RETURN_IF_ERROR(vcpu.set_cpuid(make_cpuid(system_->supported_cpuid(), cpuid_, index)));
       return start_vcpu(vcpu, index);
@@ -144,6 +147,8 @@ MachineStatus Machine::status() const {
 }
 
 bool Machine::press_power_button() { return devices_->press_power_button(); }
+
+void Machine::update_terminal_size() { devices_->update_terminal_size(); }
 
 void Machine::quit() { end({kExitStopped, "Stopped from outside"}); }
 

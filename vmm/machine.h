@@ -59,6 +59,9 @@ class Machine final : public MachineControl {
   bool press_power_button() override;
   void quit() override;
 
+  // The terminal that Skiff runs on has changed its size, perhaps.
+  void update_terminal_size();
+
   // Ends the machine; the first ending counts.
   void end(MachineEnding ending);
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "vmm/machine_devices.h"
 
+#include <sys/ioctl.h>
+#include <unistd.h>
+
 #include <array>
 #include <utility>
 
@@ -11,7 +14,6 @@
 #include "devices/rtc/cmos_rtc.h"
 #include "devices/serial/uart16550.h"
 #include "devices/virtio/blk/virtio_blk.h"
-#include "devices/virtio/console/virtio_console.h"
 #include "devices/virtio/rng/virtio_rng.h"
 #include "devices/virtio/transport/virtio_mmio.h"
 #include "devices/virtio/transport/virtio_pci.h"
@@ -202,9 +204,13 @@ Result<void> MachineDevices::add_disk(const DiskConfig& disk, size_t index) {
 
 Result<void> MachineDevices::add_consoles(const MachineConfig& config) {
   devices::VirtioConsole::Options options;
+  // Linux up to 6.14 reads the fields of a resize the wrong way round, and no feature bit tells.
+  options.resize_order = devices::VirtioConsole::ResizeOrder::kRowsFirst;
+  bool is_on_stdio = false;
   for (const ConsoleConfig& console : config.consoles) {
     auto host = open_host_end(console.backend);
     if (!host) return host.error().with_context("console", console.backend);
+    is_on_stdio = is_on_stdio || console.backend == "stdio";
     console_backends_.push_back(std::make_unique<CharConsoleBackend>(*std::move(host)));
     // A port without a name is a terminal for the guest, one with a name a stream to find by it.
     const auto kind = console.name.empty() ? devices::ConsolePort::Kind::kConsole
@@ -220,6 +226,8 @@ Result<void> MachineDevices::add_consoles(const MachineConfig& config) {
   auto device =
       devices::VirtioConsole::create(surroundings_.main_loop, surroundings_.memory, options);
   if (!device) return device.error().with_context("console");
+  if (is_on_stdio) terminal_console_ = device->get();
+  update_terminal_size();
   return add_virtio(*std::move(device), config.console_bus);
 }
 
@@ -256,6 +264,12 @@ Result<void> MachineDevices::add_virtio(std::unique_ptr<devices::VirtioDevice> d
 }
 
 bool MachineDevices::press_power_button() { return pm_->press_power_button(); }
+
+void MachineDevices::update_terminal_size() {
+  winsize size = {};
+  if (terminal_console_ != nullptr && ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0)
+    terminal_console_->set_size(size.ws_col, size.ws_row);
+}
 
 Task<void> MachineDevices::reset() {
   for (const auto& device : devices_) co_await device->reset();

@@ -22,6 +22,7 @@
 #include "devices/core/irq_line.h"
 #include "devices/pci/pci_bus.h"
 #include "devices/rtc/wall_clock.h"
+#include "devices/virtio/console/virtio_console.h"
 #include "devices/virtio/virtio_device.h"
 #include "firmware/acpi/tables.h"
 #include "loop/clock.h"
@@ -71,6 +72,8 @@ class MachineDevices {
 
   // True if the guest listens to the button.
   bool press_power_button();
+  // Tells the guest's console the size of our terminal, if it is on one.
+  void update_terminal_size();
   // To the state after power-on. vCPUs are paused.
   loop::Task<void> reset();
   // Lets disks and consoles finish what the guest has handed over. vCPUs are paused and never run
@@ -110,6 +113,7 @@ class MachineDevices {
   std::unique_ptr<devices::PciBus> pci_;
   std::vector<std::unique_ptr<devices::Device>> devices_;  // Platform devices and transports.
   devices::AcpiPm* pm_ = nullptr;
+  devices::VirtioConsole* terminal_console_ = nullptr;  // The one on stdio, if any.
   uint32_t mmio_slots_used_ = 0;
 };
 

@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cstdio>
 #include <variant>
 
@@ -31,9 +34,17 @@ int execute(const VersionCommand&) {
   return 0;
 }
 
+// A descriptor of ours must never get the number of a standard stream that the caller has closed.
+void keep_standard_streams_open() {
+  int fd = 0;
+  while (fd >= 0 && fd <= 2) fd = ::open("/dev/null", O_RDWR);
+  if (fd > 2) ::close(fd);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  keep_standard_streams_open();
   return std::visit([](const auto& command) { return execute(command); },
                     parse_command_line(argc, argv));
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "vmm/run.h"
 
+#include <csignal>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -42,7 +43,7 @@ class Run {
  private:
   bool has_session() const { return config_.shell || !config_.exec.empty(); }
   Result<void> start_session();
-  void on_signal();
+  void on_signal(int signal);
   void on_timeout();
   void on_session_finished(const ExecResult& result);
   void on_machine_ended(const MachineEnding& ending);
@@ -60,7 +61,7 @@ class Run {
 };
 
 Result<void> Run::start() {
-  auto signals = SignalWatch::create(loop_, [this](int) { on_signal(); });
+  auto signals = SignalWatch::create(loop_, [this](int signal) { on_signal(signal); });
   if (!signals) return signals.error();
   signals_ = *std::move(signals);
 
@@ -97,7 +98,8 @@ Result<void> Run::start_session() {
 
 // The first signal presses the power button, so that the guest can put its house in order; the
 // second one, and a guest that does not listen, end the machine at once.
-void Run::on_signal() {
+void Run::on_signal(int signal) {
+  if (signal == SIGWINCH) return machine_->update_terminal_size();
   const bool asked_before = grace_.is_armed();
   if (asked_before || has_session() || !machine_->press_power_button()) return machine_->quit();
   say("Power button pressed; once more to stop at once");

@@ -19,6 +19,7 @@ sigset_t watched_signals() {
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGHUP);
+  sigaddset(&signals, SIGWINCH);
   return signals;
 }
 

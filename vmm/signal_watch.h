@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// SignalWatch: SIGINT and SIGTERM as events of the main loop.
+// SignalWatch: SIGINT, SIGTERM, SIGHUP and SIGWINCH as events of the main loop.
 //
 // Thread: block_signals() on the main thread before any other exists (threads inherit the mask);
 // the rest on the main loop. Ownership: borrows the loop; owns the signalfd.
@@ -16,7 +16,7 @@ namespace skiff::vmm {
 
 class SignalWatch {
  public:
-  // Blocks SIGINT, SIGTERM and SIGHUP, and ignores SIGPIPE, for good.
+  // Blocks the watched signals, and ignores SIGPIPE, for good.
   static void block_signals();
 
   // `on_signal` gets the signal's number.

@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
@@ -281,13 +282,40 @@ void end_everybody() {
   mount(nullptr, "/", nullptr, MS_REMOUNT | MS_RDONLY, nullptr);
 }
 
-// Process 1 collects every orphan; the status that counts is the child's.
-int wait_for(pid_t child) {
+// Until the host's side of both output ports is there: before, they look as if nobody read them.
+void wait_for_readers(const int (&streams)[3]) {
+  for (int attempt = 0; attempt < 1000; ++attempt) {
+    pollfd ports[2] = {{streams[1], 0, 0}, {streams[2], 0, 0}};
+    if (poll(ports, 2, 0) == 0) return;
+    usleep(10'000);
+  }
+  errno = ENOTCONN;
+  fail("waiting for", "the host's side of the output");
+}
+
+// Process 1 collects every orphan; the status that counts is the child's. When nobody reads the
+// child's output any more it gets the signal that a broken pipe would have sent: a write to such a
+// port would wait for ever.
+int wait_for(pid_t child, const int (&streams)[3]) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGCHLD);
+  sigprocmask(SIG_BLOCK, &signals, nullptr);
+  const int children = signalfd(-1, &signals, SFD_CLOEXEC);
+  pollfd events[3] = {{children, POLLIN, 0}, {streams[1], 0, 0}, {streams[2], 0, 0}};
   for (;;) {
     int status = 0;
-    const pid_t ended = wait(&status);
-    if (ended != child) continue;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    pid_t ended = waitpid(-1, &status, WNOHANG);
+    for (; ended > 0 && ended != child; ended = waitpid(-1, &status, WNOHANG)) continue;
+    if (ended == child) return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    poll(events, 3, -1);
+    signalfd_siginfo info;
+    if ((events[0].revents & POLLIN) != 0 && read(children, &info, sizeof(info)) < 0) continue;
+    for (int i = 1; i < 3; ++i) {
+      if ((events[i].revents & POLLHUP) == 0) continue;
+      kill(-child, SIGPIPE);
+      events[i].fd = -1;
+    }
   }
 }
 
@@ -314,11 +342,12 @@ int main() {
     streams[i] = open_port(kPorts[i]);
     if (streams[i] < 0) fail("finding the port", kPorts[i]);
   }
+  if (!request.shell) wait_for_readers(streams);
   report("%s\n", kReplyStarted);
   const pid_t child = fork();
   if (child < 0) fail("starting", "a process");
   if (child == 0) run_child(request, streams);
-  const int status = wait_for(child);
+  const int status = wait_for(child, streams);
   end_everybody();
   for (const int fd : streams)
     if (fd >= 0) close(fd);

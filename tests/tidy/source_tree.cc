@@ -86,11 +86,10 @@ std::vector<Function> functions_of(const SourceFile& file) {
   for (size_t i = 0; i < file.lines.size(); ++i) {
     if (!opens_function(file.lines[i])) continue;
     // The signature may have begun on earlier, less indented lines; the body closes in the column
-    // where it began.
+    // where it began. Lambdas count as part of the function that they stand in.
     size_t first = i;
-    while (first > 0 && indent_of(file.lines[first]) > 3 && !file.lines[first - 1].empty() &&
-           indent_of(file.lines[first - 1]) < indent_of(file.lines[first]))
-      --first;
+    while (first > 0 && indent_of(file.lines[first]) > 2) --first;
+    if (file.lines[first].find('(') == std::string::npos) continue;
     const std::string closing = std::string(indent_of(file.lines[first]), ' ') + "}";
     for (size_t end = i + 1; end < file.lines.size(); ++end) {
       if (!file.lines[end].starts_with(closing)) continue;
