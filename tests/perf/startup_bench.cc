@@ -46,7 +46,8 @@ Command qemu_command(const std::string& program, const std::string& kernel, int 
           "-accel",
           "kvm",
           "-cpu",
-          "host",
+          "host,-arch-capabilities",  // Setting that MSR fails on kvm_pvm.
+
           "-smp",
           std::to_string(cpus),
           "-m",
