@@ -42,7 +42,7 @@ Result<std::unique_ptr<LoopBackend>> create_backend(LoopState& state,
 EventLoop::EventLoop(std::unique_ptr<LoopState> state) : state_(std::move(state)) {}
 
 Result<std::unique_ptr<EventLoop>> EventLoop::create(const Options& options) {
-  auto state = std::make_unique<LoopState>(options.clock, options.task_work);
+  auto state = std::make_unique<LoopState>(options);
   Result<std::unique_ptr<LoopBackend>> backend = create_backend(*state, options);
   if (!backend) return backend.error();
   state->backend = *std::move(backend);

@@ -70,9 +70,10 @@ class EventLoop {
   // slowdown).
   enum class TaskWork : uint8_t {
     kDeferred,  // Only when the loop waits: main loop, IOThreads.
-    // At once, ending KVM_RUN with EINTR: vCPU contexts. So do the loop's timers, and what other
-    // threads post. The thread turns with Wait::kNo until a turn ran nothing, then enters KVM_RUN.
-    // Without io_uring only a waiting turn is woken: the poster must kick the vCPU itself.
+    // At once, ending KVM_RUN with EINTR: vCPU contexts. So do the loop's timers. The thread turns
+    // with Wait::kNo until a turn ran nothing, then enters KVM_RUN. What the kernel delivers in the
+    // instant between the two does not end KVM_RUN and is found at the next exit, whatever that is:
+    // a thread with I/O or timers of its own under way must have itself kicked every now and then.
     kInterrupt,
   };
   enum class Wait : uint8_t { kNo, kUntilEvent };
@@ -81,6 +82,10 @@ class EventLoop {
     Backend backend = Backend::kAuto;
     TaskWork task_work = TaskWork::kDeferred;
     const Clock* clock = nullptr;  // Null: CLOCK_MONOTONIC.
+    // With kInterrupt: called on the thread that posts, schedules or stops when the loop's own is
+    // outside a turn, to end KVM_RUN: by immediate_exit and a signal, which come too early for
+    // none. Must not call the loop.
+    std::function<void()> kick = {};
   };
 
   // Fails with kUnsupported when the named backend is refused; kAuto falls back to epoll and says

@@ -51,8 +51,10 @@ void TimerNode::stop() {
   if (MessageList::is_linked(*this)) MessageList::unlink(*this);
 }
 
-LoopState::LoopState(const Clock* own_clock, EventLoop::TaskWork mode)
-    : clock(own_clock != nullptr ? own_clock : &monotonic_clock), task_work(mode) {}
+LoopState::LoopState(const EventLoop::Options& options)
+    : clock(options.clock != nullptr ? options.clock : &monotonic_clock),
+      task_work(options.task_work),
+      kick(options.kick) {}
 
 bool LoopState::is_home() const { return home.load(std::memory_order_relaxed) == this_thread(); }
 
@@ -79,6 +81,7 @@ void LoopState::wake_if_asleep() {
 
 void LoopState::wake_sleeper() {
   backend->wake();
+  if (kick) kick();
   // Last: from here on the loop may go, see await_wakers().
   wakes.fetch_add(1, std::memory_order_release);
 }
@@ -214,7 +217,9 @@ void LoopState::end_turn() {
   backend->end_turn(delay_to_ns(earliest_deadline_ns()));
   // Between its turns the thread is in KVM_RUN: that is sleep, and whatever has come in just now
   // must end it as well.
-  if (!mailbox.try_sleep()) backend->wake();
+  if (mailbox.try_sleep()) return;
+  backend->wake();
+  if (kick) kick();
 }
 
 }  // namespace skiff::loop

@@ -63,7 +63,7 @@ struct TimerNode : CallbackNode, Message, TimerEntry {
 };
 
 struct LoopState {
-  LoopState(const Clock* own_clock, EventLoop::TaskWork mode);
+  explicit LoopState(const EventLoop::Options& options);
 
   // Strictly: the thread that has turned the loop, not just any before the first turn.
   bool is_home() const;
@@ -88,6 +88,7 @@ struct LoopState {
   const Clock* clock;
   MonotonicClock monotonic_clock;
   const EventLoop::TaskWork task_work;
+  const std::function<void()> kick;
   std::unique_ptr<LoopBackend> backend;
 
   Mailbox mailbox;

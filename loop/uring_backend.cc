@@ -73,6 +73,7 @@ UringBackend::~UringBackend() {
   SKIFF_CHECK(operations_in_flight_ == 0);  // Their owners wait for them before the loop goes.
   if (!bound_) return;
   // Closing the ring does not wait: a READ could still write to memory that is gone.
+  closing_ = true;
   cancel(kWakeName);
   if (interrupt_armed_) cancel(kInterruptName);
   while (own_in_flight_ > 0) {
@@ -134,7 +135,7 @@ void UringBackend::on_completion(const Ring::Completion& completion) {
       break;
   }
   --own_in_flight_;
-  if (completion.user_data == kWakeName && completion.result != -ECANCELED)
+  if (completion.user_data == kWakeName && !closing_)
     arm_wake();
   else if (completion.user_data == kInterruptName)
     interrupt_armed_ = false;

@@ -59,6 +59,7 @@ class UringBackend final : public LoopBackend {
   UniqueFd wake_fd_;
   uint64_t wake_counter_ = 0;
   bool bound_ = false;
+  bool closing_ = false;
   std::vector<Source*> before_bind_;  // Armed while nobody's thread was the loop's.
 
   std::vector<std::unique_ptr<Slot>> slots_;
