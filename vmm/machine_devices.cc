@@ -41,8 +41,6 @@ constexpr std::array<SerialPlace, 4> kSerialPlaces = {
 // IOAPIC pins that nobody on a PC has; each virtio-mmio device gets its own.
 constexpr std::array<uint32_t, 10> kVirtioMmioGsis = {16, 17, 18, 19, 20, 21, 22, 23, 10, 11};
 
-constexpr uint16_t kDebugExitPort = 0xf4;  // Where QEMU's users put it.
-
 }  // namespace
 
 MachineDevices::MachineDevices(Surroundings surroundings)
@@ -69,6 +67,7 @@ Result<void> MachineDevices::build(const MachineConfig& config) {
   SKIFF_RETURN_IF_ERROR(add_serials(config));
   for (size_t i = 0; i < config.disks.size(); ++i)
     SKIFF_RETURN_IF_ERROR(add_disk(config.disks[i], i));
+  if (!config.debugcon.empty()) SKIFF_RETURN_IF_ERROR(add_debug_console(config.debugcon));
   SKIFF_RETURN_IF_ERROR(add_consoles(config));
   if (config.rng) SKIFF_RETURN_IF_ERROR(add_rng());
   return {};
@@ -137,7 +136,9 @@ Result<void> MachineDevices::add_platform() {
   SKIFF_RETURN_IF_ERROR(pio_.add(devices::CmosRtc::kBasePort, devices::CmosRtc::kSizeBytes, rtc));
 
   auto& debug_exit = keep(std::make_unique<devices::DebugExit>(events.debug_exit));
-  SKIFF_RETURN_IF_ERROR(pio_.add(kDebugExitPort, devices::DebugExit::kSizeBytes, debug_exit));
+  for (const uint16_t port :
+       {devices::DebugExit::kDefaultPort, devices::DebugExit::kQemuDefaultPort})
+    SKIFF_RETURN_IF_ERROR(pio_.add(port, devices::DebugExit::kSizeBytes, debug_exit));
   auto& pvpanic = keep(std::make_unique<devices::PvPanic>(
       [panicked = events.panicked](devices::PvPanic::Event) { panicked(); }));
   SKIFF_RETURN_IF_ERROR(
@@ -173,6 +174,15 @@ Result<void> MachineDevices::add_serials(const MachineConfig& config) {
     SKIFF_LOG(kInfo, "COM{} is {}", i + 1, char_ports_.back()->description());
   }
   return {};
+}
+
+Result<void> MachineDevices::add_debug_console(const std::string& backend) {
+  auto host = open_host_end(backend);
+  if (!host) return host.error().with_context("debugcon", backend);
+  char_ports_.push_back(
+      std::make_unique<devices::CharPort>(surroundings_.main_loop, *std::move(host)));
+  auto& debugcon = keep(std::make_unique<devices::DebugConsole>(*char_ports_.back()));
+  return pio_.add(devices::DebugConsole::kDefaultPort, devices::DebugConsole::kSizeBytes, debugcon);
 }
 
 Result<void> MachineDevices::add_disk(const DiskConfig& disk, size_t index) {

@@ -86,6 +86,7 @@ class MachineDevices {
   loop::Result<void> add_pci();
   loop::Result<void> add_platform();
   loop::Result<void> add_serials(const MachineConfig& config);
+  loop::Result<void> add_debug_console(const std::string& backend);
   loop::Result<void> add_disk(const DiskConfig& disk, size_t index);
   loop::Result<void> add_consoles(const MachineConfig& config);
   loop::Result<void> add_rng();

@@ -196,7 +196,7 @@ constexpr auto kText = OptionForm::kText;
 constexpr auto kPairs = OptionForm::kPairs;
 constexpr auto kFlag = OptionForm::kFlag;
 
-constexpr std::array<OptionInfo, 15> kOptions = {{
+constexpr std::array<OptionInfo, 16> kOptions = {{
     {"kernel", kText, "value", false, "FILE",
      "Kernel: bzImage, ELF vmlinux (also PVH) or multiboot", apply_text<&MachineConfig::kernel>},
     {"initrd", kText, "value", false, "FILE", "Initial RAM disk",
@@ -215,6 +215,9 @@ constexpr std::array<OptionInfo, 15> kOptions = {{
      "Where the next serial port (COM1 to COM4) goes", apply_serial},
     {"console", kPairs, "backend", true, "BACKEND[,name=NAME][,bus=pci|mmio]",
      "Add a virtio-console port; backends as for --serial", apply_console},
+    {"debugcon", kText, "value", false, "BACKEND",
+     "Where what the guest writes to port 0xe9 goes; backends as for --serial",
+     apply_text<&MachineConfig::debugcon>},
     {"rng", kFlag, "value", false, "", "Add a virtio entropy source",
      apply_flag<&MachineConfig::rng>},
     {"on-reset", kText, "value", false, "restart|exit", "What a guest's reset does",
@@ -270,9 +273,11 @@ Result<void> validate(const MachineConfig& config) {
                                cpus.count, cpus.sockets, cpus.cores, cpus.threads));
   if (auto mask = parse_feature_mask(cpus.mask); !mask) return mask.error().with_context("cpus");
   const auto uses_stdio = [](const std::string& backend) { return backend == "stdio"; };
-  const auto on_stdio = std::ranges::count_if(config.serials, uses_stdio) +
-                        std::ranges::count_if(config.consoles, uses_stdio, &ConsoleConfig::backend);
-  if (on_stdio > 1) return invalid("serial, console: only one of them can be on stdio");
+  const auto on_stdio =
+      std::ranges::count_if(config.serials, uses_stdio) +
+      std::ranges::count_if(config.consoles, uses_stdio, &ConsoleConfig::backend) +
+      (uses_stdio(config.debugcon) ? 1 : 0);
+  if (on_stdio > 1) return invalid("serial, console, debugcon: only one of them can be on stdio");
   if (on_stdio > 0 && (config.shell || !config.exec.empty()))
     return invalid(
         "serial, console: stdio belongs to --exec and --shell when one of them is given");

@@ -67,6 +67,7 @@ struct MachineConfig {
   std::vector<std::string> serials;  // Host ends of COM1 to COM4.
   std::vector<ConsoleConfig> consoles;
   DeviceBus console_bus = DeviceBus::kPci;
+  std::string debugcon;  // Where port 0xe9 goes; empty: nobody is there.
   bool rng = false;
   OnReset on_reset = OnReset::kRestart;
   std::string control;  // Path of the control socket; empty: none.
