@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Virtio devices and what they share. The transports are in platform.cmake.
+# Virtio devices and what they share. The transports are in transport.cmake.
 skiff_library(skiff_virtio
   SOURCES
-    testing/guest_driver.cc
     virtio/blk/blk_command.cc
     virtio/blk/blk_queue.cc
     virtio/blk/virtio_blk.cc
@@ -14,4 +13,9 @@ skiff_library(skiff_virtio
     virtio/queue_set.cc
     virtio/rng/virtio_rng.cc
     virtio/virt_queue.cc
-  LINK skiff_devices_core skiff_block)
+  LINK skiff_chardev skiff_block)
+
+# The driver's side of a virtqueue, for whoever tests or measures a device.
+skiff_library(skiff_virtio_testing
+  SOURCES testing/guest_driver.cc
+  LINK skiff_virtio)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-skiff_test(devices_core_test
+skiff_test(devices_core_tests
   SOURCES
     core/bus_test.cc
     core/guest_memory_test.cc

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-skiff_test(pci_test
+skiff_test(pci_tests
   SOURCES
     pci/msix_test.cc
     pci/pci_bus_test.cc

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-skiff_test(platform_test
+skiff_test(platform_tests
   SOURCES
     acpi/acpi_pm_test.cc
     acpi/reset_port_test.cc

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-skiff_test(virtio_transport_test
+skiff_test(virtio_transport_tests
   SOURCES
     virtio/transport/virtio_mmio_test.cc
     virtio/transport/virtio_pci_test.cc
