@@ -45,8 +45,8 @@ class BlkQueue {
   QueueHandler::Served serve(QueueRunner& runner);
 
   const BlkQueueMetrics& metrics() const { return metrics_; }
-  // From submission to the image's answer. Thread: home loop.
-  const loop::LatencyHistogram& latency() const {
+  // From submission to the image's answer: a copy, which may leave the home. Thread: home loop.
+  loop::LatencyHistogram latency() const {
     home_.assert_here();
     return latency_;
   }

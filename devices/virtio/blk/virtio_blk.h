@@ -51,7 +51,7 @@ class VirtioBlk final : public VirtioDevice, private QueueOwner {
   // Thread: any.
   const BlkQueueMetrics& metrics() const { return queue_.metrics(); }
   // Thread: home loop.
-  const loop::LatencyHistogram& latency() const { return queue_.latency(); }
+  loop::LatencyHistogram latency() const { return queue_.latency(); }
 
  private:
   VirtioBlk(const Options& options, std::unique_ptr<QueueSet> queues);
