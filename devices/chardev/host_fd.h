@@ -6,11 +6,10 @@
 // we are gone. What is done instead depends on what the descriptor is:
 //   socket        MSG_DONTWAIT, which belongs to the call.
 //   output to a   Opened a second time through /proc, which makes a description of our own, with
-//   pipe or tty   O_NONBLOCK. Where that is refused: poll() first, then no more than is certain to
-//   fit
+//   pipe or tty   O_NONBLOCK. Where that is refused: poll() first, then no more than certainly fits
 //                 (a pipe that polls writable has a page free, POSIX's PIPE_BUF; of a terminal
 //                 nothing is certain beyond one byte).
-//   input         poll() first; read() then returns what there is. Not opened again: a pipe opened
+//   input         poll() first; read() then returns what there is. Not opened again: a FIFO opened
 //                 after its last writer left would never report the end. Another reader of the same
 //                 terminal can still take the bytes in between, as it can from any program.
 //   regular file  Plain calls: a file is always ready, its offset is shared on purpose (>> and { a;

@@ -1,17 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // FdConsoleBackend: a console port on descriptors: the process's stdin and stdout, a pipe, a
-// socket, a terminal, a file. It never blocks the loop and holds no bytes.
+// socket, a terminal, a file. It never blocks the loop (HostFd says how) and holds no bytes.
 //
-// O_NONBLOCK belongs to the open file description, which a shell shares with its children: setting
-// it on the terminal or pipe that we inherited would make other programs' reads and writes fail
-// with EAGAIN, and outlive us. So the flags of what we are given stay as they are. Terminals and
-// pipes are opened a second time, non-blocking, through /proc/self/fd, which makes a description of
-// our own; sockets take MSG_DONTWAIT per call; where opening again is refused we poll first and
-// write at most what then cannot block: PIPE_BUF into a pipe, a single byte elsewhere.
-//
-// The process must ignore SIGPIPE. Regular files are read and written in place and may wait for the
-// disk.
-//
+// Regular files are read and written in place and may wait for the disk.
 // Thread: create() anywhere before the loop runs, the rest on the home loop, also the destructor.
 // Ownership: owns its descriptors; give it duplicates of 0 and 1, and two different numbers.
 #pragma once
@@ -20,9 +11,11 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
+#include "devices/chardev/host_fd.h"
 #include "devices/virtio/console/console_backend.h"
 #include "loop/event_loop.h"
 #include "loop/home.h"
@@ -54,16 +47,14 @@ class FdConsoleBackend final : public ConsoleBackend {
 
  private:
   struct End {
-    loop::UniqueFd fd;
+    loop::UniqueFd lent;       // What we were given,
+    std::optional<HostFd> fd;  // and how it is used.
     bool open = false;
-    bool is_socket = false;
-    size_t write_limit_bytes = 0;  // What one write may be given after a successful poll.
     std::unique_ptr<loop::FdWatcher> watcher;
   };
 
   explicit FdConsoleBackend(Options options);
   static loop::Result<End> prepare(loop::UniqueFd fd, int access, const std::string& name);
-  static bool is_ready(const End& end, short events);
   void arm(End& end, uint32_t events);
   void close_end(End& end, int os_error);
 

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <pty.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -117,6 +118,24 @@ TEST_F(FdConsoleBackendTest, EndOfInputClosesAPortWithoutOutput) {
   EXPECT_EQ(host_changed_, 1);
 }
 
+// As in `skiff run ... < fifo`. Opened again it would never report its end.
+TEST_F(FdConsoleBackendTest, FifoWhoseWriterLeftBeforeWeCameStillEnds) {
+  const std::string path = ::testing::TempDir() + "/skiff-fifo-" + std::to_string(::getpid());
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  UniqueFd reader(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  UniqueFd writer(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  ::unlink(path.c_str());
+  put(writer, "last");
+  writer.reset();
+  create(std::move(reader), {});
+  EXPECT_EQ(read(), "last");
+  EXPECT_EQ(read(), "");
+  loop_.run_until_idle();
+  EXPECT_EQ(read(), "");
+  EXPECT_EQ(host_changed_, 1);
+  EXPECT_FALSE(backend_->is_open());
+}
+
 TEST_F(FdConsoleBackendTest, EndOfInputLeavesTheOutputOpen) {
   Ends input = make_pipe();
   Ends output = make_pipe();
@@ -193,7 +212,7 @@ TEST_F(FdConsoleBackendTest, SocketWorksInBothDirectionsAndNeverBlocks) {
   EXPECT_FALSE(backend_->is_open());
 }
 
-TEST_F(FdConsoleBackendTest, TerminalIsOpenedAgainAndNeverBlocks) {
+TEST_F(FdConsoleBackendTest, TerminalNeverBlocks) {
   int master = -1, slave = -1;
   ASSERT_EQ(::openpty(&master, &slave, nullptr, nullptr, nullptr), 0);
   UniqueFd host(master), terminal(slave);
