@@ -21,6 +21,7 @@ constexpr uint32_t kLeafTopology = 0xb;
 constexpr uint32_t kLeafTopologyV2 = 0x1f;
 constexpr uint32_t kLeafKvm = 0x4000'0000;
 constexpr uint32_t kLeafKvmFeatures = 0x4000'0001;
+constexpr uint32_t kLeafAmdFeatures = 0x8000'0001;
 constexpr uint32_t kLeafAmdCaches = 0x8000'001d;
 constexpr uint32_t kLeafAmdTopology = 0x8000'001e;
 constexpr uint32_t kLeafAmdTopologyV2 = 0x8000'0026;
@@ -111,13 +112,19 @@ void CpuidBuilder::add_kvm_leaf() {
 }
 
 // Leaf 1: initial APIC ID, logical processors, and the bits that the interrupt controller in the
-// kernel stands for.
+// kernel stands for. AMD's TOPOEXT, that the topology leaves below are there.
 void CpuidBuilder::fix_features() {
   constexpr uint32_t kX2Apic = 21;
   constexpr uint32_t kTscDeadline = 24;
   constexpr uint32_t kHypervisor = 31;
   constexpr uint32_t kApic = 9;
   constexpr uint32_t kHyperThreading = 28;
+  constexpr uint32_t kTopologyExtensions = 22;
+  // Software alone, and without it a guest takes an AMD processor's threads for cores; a host of
+  // one thread per core does not have it.
+  if (is_amd())
+    if (CpuidEntry* const extended = find(kLeafAmdFeatures))
+      set_bit(extended->ecx, kTopologyExtensions, true);
   CpuidEntry* const leaf = find(1);
   if (leaf == nullptr) return;
   leaf->ebx = set_field(leaf->ebx, 24, 8, std::min(apic_id_, 255U));
@@ -235,7 +242,7 @@ void CpuidBuilder::fix_amd_topology() {
     leaf->ecx = set_field(leaf->ecx, 0, 8, std::min(threads_per_package(), 256U) - 1);
     leaf->ecx = set_field(leaf->ecx, 12, 4, package_bits());
   }
-  if (CpuidEntry* const leaf = find(0x8000'0001))
+  if (CpuidEntry* const leaf = find(kLeafAmdFeatures))
     set_bit(leaf->ecx, 1, threads_per_package() > 1);  // CmpLegacy.
   erase(kLeafAmdTopology);
   if (!has_feature("topoext")) return;

@@ -44,7 +44,7 @@ Result<std::unique_ptr<Machine>> Machine::create(const MachineConfig& config,
                                                  Surroundings surroundings) {
   std::unique_ptr<Machine> machine(
       new Machine(config, surroundings.main_loop, std::move(surroundings.ended)));
-  SKIFF_RETURN_IF_ERROR(machine->build(std::move(surroundings.console_ports)));
+  SKIFF_RETURN_IF_ERROR(machine->build(std::move(surroundings)));
   return machine;
 }
 
@@ -52,7 +52,7 @@ Result<std::unique_ptr<Machine>> Machine::create(const MachineConfig& config,
 Machine::~Machine() { vcpus_.clear(); }
 
 // The one readable order in which a machine comes to be.
-Result<void> Machine::build(std::vector<ConsolePortSpec> console_ports) {
+Result<void> Machine::build(Surroundings surroundings) {
   auto system = KvmSystem::open();
   if (!system) return system.error();
   system_ = std::make_unique<KvmSystem>(*std::move(system));
@@ -69,19 +69,20 @@ Result<void> Machine::build(std::vector<ConsolePortSpec> console_ports) {
   auto topology = make_topology(topology_of(config_.cpus));
   if (!topology) return topology.error();
   topology_ = *topology;
-  SKIFF_RETURN_IF_ERROR(build_devices(std::move(console_ports)));
+  SKIFF_RETURN_IF_ERROR(build_devices(std::move(surroundings)));
   SKIFF_RETURN_IF_ERROR(load_guest());
   return create_vcpus();
 }
 
-Result<void> Machine::build_devices(std::vector<ConsolePortSpec> console_ports) {
-  MachineDevices::Surroundings surroundings{*vm_, memory_->memory(), main_loop_, guest_events()};
-  surroundings.quit = [this] { quit(); };
+Result<void> Machine::build_devices(Surroundings surroundings) {
+  MachineDevices::Surroundings parts{*vm_, memory_->memory(), main_loop_, guest_events()};
+  parts.quit = [this] { quit(); };
   for (uint32_t index = 0; index < topology_.cpus; ++index)
-    surroundings.apic_ids.push_back(apic_id_of(topology_, index));
-  surroundings.physical_address_bits = physical_address_bits(system_->supported_cpuid());
-  surroundings.console_ports = std::move(console_ports);
-  auto devices = MachineDevices::create(config_, std::move(surroundings));
+    parts.apic_ids.push_back(apic_id_of(topology_, index));
+  parts.physical_address_bits = physical_address_bits(system_->supported_cpuid());
+  parts.console_ports = std::move(surroundings.console_ports);
+  parts.serial_tail = surroundings.serial_tail;
+  auto devices = MachineDevices::create(config_, std::move(parts));
   if (!devices) return devices.error();
   devices_ = *std::move(devices);
   return {};

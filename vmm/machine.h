@@ -45,6 +45,7 @@ class Machine final : public MachineControl {
     loop::EventLoop& main_loop;
     std::function<void(const MachineEnding&)> ended;
     std::vector<ConsolePortSpec> console_ports;  // Besides the configuration's.
+    SerialTail* serial_tail = nullptr;           // COM1, when the configuration has none.
   };
   static loop::Result<std::unique_ptr<Machine>> create(const MachineConfig& config,
                                                        Surroundings surroundings);
@@ -68,8 +69,8 @@ class Machine final : public MachineControl {
  private:
   Machine(const MachineConfig& config, loop::EventLoop& main_loop,
           std::function<void(const MachineEnding&)> ended);
-  loop::Result<void> build(std::vector<ConsolePortSpec> console_ports);
-  loop::Result<void> build_devices(std::vector<ConsolePortSpec> console_ports);
+  loop::Result<void> build(Surroundings surroundings);
+  loop::Result<void> build_devices(Surroundings surroundings);
   loop::Result<void> create_vcpus();
   loop::Result<void> start_vcpu(Vcpu& vcpu, uint32_t index);
   loop::Result<void> load_guest();

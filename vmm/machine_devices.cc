@@ -159,20 +159,27 @@ Result<std::unique_ptr<devices::CharBackend>> MachineDevices::open_host_end(
 }
 
 Result<void> MachineDevices::add_serials(const MachineConfig& config) {
-  for (size_t i = 0; i < config.serials.size(); ++i) {
-    const SerialPlace place = kSerialPlaces[i];
-    auto host = open_host_end(config.serials[i]);
-    if (!host) return host.error().with_context("serial", config.serials[i]);
-    char_ports_.push_back(
-        std::make_unique<devices::CharPort>(surroundings_.main_loop, *std::move(host)));
-    auto irq = add_irq_line(place.irq);
-    if (!irq) return irq.error();
-    auto& uart = keep(std::make_unique<devices::Uart16550>(*char_ports_.back(), **irq,
-                                                           fmt::format("com{}", i + 1)));
-    SKIFF_RETURN_IF_ERROR(pio_.add(place.port, devices::Uart16550::kSizeBytes, uart));
-    acpi_.uarts.push_back({place.port, place.irq});
-    SKIFF_LOG(kInfo, "COM{} is {}", i + 1, char_ports_.back()->description());
+  for (const std::string& text : config.serials) {
+    auto host = open_host_end(text);
+    if (!host) return host.error().with_context("serial", text);
+    SKIFF_RETURN_IF_ERROR(add_serial(*std::move(host)));
   }
+  if (!config.serials.empty() || surroundings_.serial_tail == nullptr) return {};
+  return add_serial(surroundings_.serial_tail->make_backend());
+}
+
+Result<void> MachineDevices::add_serial(std::unique_ptr<devices::CharBackend> host) {
+  const size_t index = acpi_.uarts.size();
+  const SerialPlace place = kSerialPlaces[index];
+  char_ports_.push_back(
+      std::make_unique<devices::CharPort>(surroundings_.main_loop, std::move(host)));
+  auto irq = add_irq_line(place.irq);
+  if (!irq) return irq.error();
+  auto& uart = keep(std::make_unique<devices::Uart16550>(*char_ports_.back(), **irq,
+                                                         fmt::format("com{}", index + 1)));
+  SKIFF_RETURN_IF_ERROR(pio_.add(place.port, devices::Uart16550::kSizeBytes, uart));
+  acpi_.uarts.push_back({place.port, place.irq});
+  SKIFF_LOG(kInfo, "COM{} is {}", index + 1, char_ports_.back()->description());
   return {};
 }
 

@@ -35,6 +35,7 @@
 #include "vmm/config/machine_config.h"
 #include "vmm/console_ports.h"
 #include "vmm/kvm/vm.h"
+#include "vmm/serial_tail.h"
 
 namespace skiff::vmm {
 
@@ -57,6 +58,7 @@ class MachineDevices {
     std::vector<uint32_t> apic_ids;
     uint32_t physical_address_bits = 36;
     std::vector<ConsolePortSpec> console_ports;  // Besides the configuration's.
+    SerialTail* serial_tail = nullptr;           // COM1, when the configuration has none.
   };
 
   static loop::Result<std::unique_ptr<MachineDevices>> create(const MachineConfig& config,
@@ -86,6 +88,7 @@ class MachineDevices {
   loop::Result<void> add_pci();
   loop::Result<void> add_platform();
   loop::Result<void> add_serials(const MachineConfig& config);
+  loop::Result<void> add_serial(std::unique_ptr<devices::CharBackend> host);
   loop::Result<void> add_debug_console(const std::string& backend);
   loop::Result<void> add_disk(const DiskConfig& disk, size_t index);
   loop::Result<void> add_consoles(const MachineConfig& config);

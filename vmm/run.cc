@@ -12,6 +12,7 @@
 #include "loop/log.h"
 #include "vmm/cli/exit_status.h"
 #include "vmm/machine.h"
+#include "vmm/serial_tail.h"
 #include "vmm/services/control_server.h"
 #include "vmm/services/exec_session.h"
 #include "vmm/signal_watch.h"
@@ -50,6 +51,7 @@ class Run {
 
   MachineConfig config_;
   loop::EventLoop& loop_;
+  SerialTail serial_tail_;
   loop::Timer timeout_;
   loop::Timer grace_;
   std::unique_ptr<SignalWatch> signals_;
@@ -132,7 +134,11 @@ int Run::finish() {
   if (has_session() && ending_.status == kExitPoweredOff) {
     say(session_->has_started() ? "The guest ended before its command did"
                                 : "The guest ended before it could run the command");
-    return kExitGuestCrashed;
+    ending_.status = kExitGuestCrashed;
+  }
+  if (has_session() && ending_.status != kExitPoweredOff && !serial_tail_.text().empty()) {
+    say("The last it said on its serial port:");
+    std::fputs(serial_tail_.text().c_str(), stderr);
   }
   return ending_.status;
 }

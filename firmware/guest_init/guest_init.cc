@@ -248,6 +248,7 @@ void make_surroundings() {
   mount("tmpfs", "/dev/shm", "tmpfs", 0, nullptr);
   mkdir("/run", 0755);
   mount("tmpfs", "/run", "tmpfs", 0, "mode=0755");
+  sethostname("skiff", strlen("skiff"));
   const char* directory = "/root";
   if (chdir(directory) != 0 && chdir("/") != 0) fail("entering", directory);
   setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);

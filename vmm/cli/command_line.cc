@@ -65,9 +65,10 @@ int parse_words(CLI::App& app, int argc, const char* const* argv, bool& parsed) 
 Command parse_command_line(int argc, const char* const* argv) {
   CLI::App app("Skiff: a lightweight KVM virtual machine monitor", "skiff");
   app.require_subcommand(1);
-  app.failure_message([](const CLI::App* failed, const CLI::Error& error) {
-    return fmt::format("skiff: {}\nTry: {} --help\n", error.what(),
-                       failed->get_parent() ? "skiff " + failed->get_name() : "skiff");
+  app.failure_message([](const CLI::App* root, const CLI::Error& error) {
+    const auto commands = root->get_subcommands();
+    const std::string command = commands.empty() ? "" : commands.front()->get_name() + " ";
+    return fmt::format("skiff: {}\nTry: skiff {}--help\n", error.what(), command);
   });
   RawArguments raw;
   CLI::App* run = app.add_subcommand("run", "Boot a guest");

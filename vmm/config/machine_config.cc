@@ -234,7 +234,16 @@ constexpr std::array<OptionInfo, 16> kOptions = {{
      apply_timeout},
 }};
 
+auto count_on_stdio(const MachineConfig& config) {
+  const auto is_stdio = [](const std::string& backend) { return backend == "stdio"; };
+  return std::ranges::count_if(config.serials, is_stdio) +
+         std::ranges::count_if(config.consoles, is_stdio, &ConsoleConfig::backend) +
+         (is_stdio(config.debugcon) ? 1 : 0);
+}
+
 }  // namespace
+
+bool uses_stdio(const MachineConfig& config) { return count_on_stdio(config) > 0; }
 
 std::span<const OptionInfo> machine_options() { return kOptions; }
 
@@ -272,11 +281,7 @@ Result<void> validate(const MachineConfig& config) {
     return invalid(fmt::format("cpus: {} vCPUs do not divide into sockets={} cores={} threads={}",
                                cpus.count, cpus.sockets, cpus.cores, cpus.threads));
   if (auto mask = parse_feature_mask(cpus.mask); !mask) return mask.error().with_context("cpus");
-  const auto uses_stdio = [](const std::string& backend) { return backend == "stdio"; };
-  const auto on_stdio =
-      std::ranges::count_if(config.serials, uses_stdio) +
-      std::ranges::count_if(config.consoles, uses_stdio, &ConsoleConfig::backend) +
-      (uses_stdio(config.debugcon) ? 1 : 0);
+  const auto on_stdio = count_on_stdio(config);
   if (on_stdio > 1) return invalid("serial, console, debugcon: only one of them can be on stdio");
   if (on_stdio > 0 && (config.shell || !config.exec.empty()))
     return invalid(

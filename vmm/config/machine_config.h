@@ -105,6 +105,9 @@ loop::Result<void> apply_option(MachineConfig& config, const OptionInfo& option,
 loop::Result<void> apply_option(MachineConfig& config, const OptionInfo& option,
                                 std::string_view text);
 
+// Does anything the user asked for read and write our own stdin and stdout?
+bool uses_stdio(const MachineConfig& config);
+
 // What no single option can check: that a kernel is named, that topology and count agree, that
 // --exec is possible.
 loop::Result<void> validate(const MachineConfig& config);
