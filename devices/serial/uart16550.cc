@@ -179,7 +179,7 @@ void Uart16550::write_register(uint64_t offset, uint8_t value) {
 
 uint8_t Uart16550::read_data() {
   uint8_t value = 0;
-  if (receive_.count > 0) {
+  if (receive_.count > 0 && (loopback() || wants_input())) {
     value = receive_.bytes[0];
     receive_.drop(1);
     ++counters_.received_bytes;
@@ -204,7 +204,8 @@ uint8_t Uart16550::read_interrupt_id() {
 
 uint8_t Uart16550::read_line_status() {
   unsigned status = 0;
-  if (receive_.count > 0 || (wants_input() && port_.readable_bytes() > 0)) status |= kStatusReady;
+  const bool has_input = receive_.count > 0 || port_.readable_bytes() > 0;
+  if (loopback() ? receive_.count > 0 : wants_input() && has_input) status |= kStatusReady;
   if (overrun_) status |= kStatusOverrun;
   if (transmit_.count == 0) status |= kStatusHoldingEmpty | kStatusTransmitterEmpty;
   overrun_ = false;
@@ -255,8 +256,10 @@ void Uart16550::write_fifo_control(uint8_t value) {
   const bool enable = (value & kFifoEnable) != 0;
   const bool changed = enable != fifos_on_;
   fifos_on_ = enable;
-  // The other bits count only together with the enable bit; changing that clears both (8.5).
-  if (changed || (enable && (value & kFifoClearReceive) != 0)) receive_.count = 0;
+  // The other bits count only together with the enable bit; changing that clears both (8.5). What
+  // the host sent stays: Linux does this with the receive interrupt on, and would lose what fell in
+  // between, each time that a port is opened.
+  if (loopback() && (changed || (enable && (value & kFifoClearReceive) != 0))) receive_.count = 0;
   if (changed || (enable && (value & kFifoClearTransmit) != 0)) {
     if (transmit_.count > 0) empty_pending_ = true;
     transmit_.count = 0;

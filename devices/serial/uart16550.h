@@ -5,7 +5,8 @@
 // holds the guest back, and only the guest. Input stays in the CharPort until the guest takes it:
 // no overrun happens outside of loopback. A driver that works the modem control register gets input
 // only while it asks for it (RTS, or the receive interrupt enabled): what was typed or piped before
-// the guest's driver is up would otherwise fall to its clearing of the FIFO and its test reads.
+// the guest's driver is up would otherwise fall to its test reads. Clearing the receive FIFO clears
+// what was looped back, never the host's input.
 // Thread: registers from any vCPU thread; constructor, destructor, reset() and input: main loop.
 // Ownership: borrows port and interrupt line; takes the port's callbacks.
 #pragma once

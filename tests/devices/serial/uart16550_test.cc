@@ -206,6 +206,27 @@ TEST_F(UartTest, InputTypedBeforeTheDriverIsUpSurvivesItsCleaning) {
   EXPECT_EQ(receive_all(), "root\n");
 }
 
+TEST_F(UartTest, InputSurvivesFifosSwitchedWithTheInterruptOnAndAPortClosedAndOpened) {
+  out(kMcr, 0x08);
+  host_->type("typed ahead of everybody");
+  // As Linux's set_termios().
+  out(kIer, 0x05);
+  out(kFcr, 0x01);
+  out(kFcr, 0x81);
+  EXPECT_EQ(in(kData), 't');
+  // shutdown(), then startup().
+  out(kMcr, 0x08);
+  out(kIer, 0);
+  out(kFcr, 7);
+  out(kFcr, 0);
+  for (int i = 0; i < 3; ++i)
+    for (const uint64_t offset : {kLsr, kData, kIir, kMsr})
+      EXPECT_EQ(in(offset) & 1, offset == kIir);
+  out(kIer, 0x05);
+  out(kFcr, 0x81);
+  EXPECT_EQ(receive_all(), "yped ahead of everybody");
+}
+
 TEST_F(UartTest, LoopbackReturnsWhatWasSentAndShowsNothingToTheHost) {
   out(kFcr, 1);
   out(kMcr, 0x10);
