@@ -210,6 +210,21 @@ TEST(Cpuid, AmdTopologyIsInItsExtendedLeaves) {
   EXPECT_FALSE(has_leaf(table, 0x8000'0026));
 }
 
+TEST(Cpuid, AmdThreadsAreShownEvenWhereTheHostHasNoTopologyExtensions) {
+  CpuidTable host = amd_host();
+  for (CpuidEntry& leaf : host) {
+    if (leaf.function == 0x8000'0000) leaf.eax = 0x8000'001a;
+    if (leaf.function == 0x8000'0001) leaf.ecx &= ~(1U << 22);
+  }
+  std::erase_if(host, [](const CpuidEntry& leaf) { return leaf.function > 0x8000'001a; });
+  const CpuidTable table = make(host, topology(1, 2, 2), 3);
+  EXPECT_EQ(entry(table, 0x8000'0001).ecx >> 22 & 1, 1U);
+  EXPECT_GE(entry(table, 0x8000'0000).eax, 0x8000'001eU);
+  EXPECT_EQ(entry(table, 0x8000'001e).ebx, 0x101U);
+  EXPECT_EQ(entry(table, 0x8000'001d, 0).eax & 0xff, 0x21U);
+  EXPECT_EQ(entry(make(host, topology(1, 2, 2), 3, "topoext"), 0x8000'0001).ecx >> 22 & 1, 0U);
+}
+
 TEST(Cpuid, AmdCachesAreMadeFromTheOldLeavesWhereKvmLeavesThemOut) {
   const CpuidTable table = make(amd_host(), topology(1, 4, 2), 0);
   const CpuidEntry l1 = entry(table, 0x8000'001d, 0);
