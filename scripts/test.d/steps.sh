@@ -21,13 +21,14 @@ purpose_of() {
     tsan) echo "the unit tests with the thread sanitizer" ;;
     fuzz) echo "each fuzzer for $FUZZ_SECONDS s" ;;
     guest-repeat) echo "stock guests, $GUEST_REPEAT times" ;;
+    guest-long) echo "stock guests: many boots, many processors, much data" ;;
   esac
 }
 
 counter_of() {
   case $1 in
     unit | asan | clang | tsan) echo ctest ;;
-    payload | guest | guest-repeat) echo gtest ;;
+    payload | guest | guest-repeat | guest-long) echo gtest ;;
     *) echo none ;;
   esac
 }
@@ -115,11 +116,12 @@ step_payload() {
   fi
 }
 
-step_guest() {
-  local names kind
+# Runs the test programs that match a pattern where stock guests boot.
+guest_tests() {
+  local pattern=$1 names kind
   build_preset dev || return 1
-  mapfile -t names < <(programs '*_guest_tests')
-  [[ ${#names[@]} -gt 0 ]] || { echo "no *_guest_tests in build/dev/bin" && return 1; }
+  mapfile -t names < <(programs "$pattern")
+  [[ ${#names[@]} -gt 0 ]] || { echo "no $pattern in build/dev/bin" && return 1; }
   kind=$(host_kind)
   case $kind in
     full) echo "directly: this machine's /dev/kvm boots stock kernels" ;;
@@ -129,7 +131,11 @@ step_guest() {
   if [[ $kind == full ]]; then directly "${names[@]}"; else in_lab "${names[@]}"; fi
 }
 
+step_guest() { guest_tests '*_guest_tests'; }
+
 step_guest_repeat() { GTEST_REPEAT=$GUEST_REPEAT step_guest; }
+
+step_guest_long() { guest_tests '*_guest_long_tests'; }
 
 step_asan() { build_preset asan && unit_tests asan '|tidy'; }
 

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What takes longer than a default run may: many boots, many processors, much data.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "tests/guest/guest.h"
+#include "tests/guest/skiff_process.h"
+
+namespace skiff::guest {
+namespace {
+
+TEST(Long, HundredBootsOfAllKinds) {
+  for (int boot = 0; boot < 100; ++boot) {
+    const std::string cpus = std::to_string(1 << (boot % 4));
+    const Arguments arguments =
+        with(exec_guest("test $(nproc) = " + cpus + " && exit " + std::to_string(boot)), "--kernel",
+             image(boot % 3 == 0 ? "vmlinux" : "vmlinuz"));
+    const Arguments devices = {"--cpus", cpus, "--console",
+                               boot % 2 == 0 ? "null,bus=pci" : "null,bus=mmio"};
+    const Outcome outcome = run_skiff(arguments + devices);
+    ASSERT_EQ(outcome.status, boot) << outcome.err;
+  }
+}
+
+TEST(Long, FiftyResetsInARow) {
+  const ScratchFile disk("count", 1 << 20);
+  const ScriptInitrd initrd(R"sh(
+n=$(head -c 3 /dev/vda | tr -d '\0')
+n=$((${n:-0} + 1))
+echo BOOT $n
+[ $n -lt 51 ] || poweroff -f
+printf "%d" $n > /dev/vda
+sync
+reboot -f
+)sh");
+  const Outcome outcome =
+      run_skiff(with(script_guest(initrd), "--timeout", "3000") +
+                Arguments{"--cpus", "4", "--disk", "path=" + disk.path() + ",format=raw"});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, ::testing::HasSubstr("BOOT 51"));
+}
+
+class LongProcessors : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(LongProcessors, AllComeUp) {
+  const Outcome outcome =
+      run_skiff(with(with(exec_guest("nproc"), "--timeout", "3000"), "--memory", "2G") +
+                Arguments{"--cpus", GetParam()});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_EQ(outcome.out, GetParam() + "\n");
+}
+
+INSTANTIATE_TEST_SUITE_P(Counts, LongProcessors, ::testing::Values("64", "255"));
+
+TEST(Long, AGigabyteIsCopiedBetweenDisks) {
+  const ScratchFile from("from");
+  from.fill_with_noise(uint64_t{512} << 20);
+  const ScratchFile to("to", uint64_t{512} << 20);
+  const Outcome outcome = run_skiff(
+      with(exec_guest("cat /dev/vda > /dev/vdb; sync; md5sum < /dev/vdb"), "--timeout", "3000") +
+      Arguments{"--cpus", "4", "--disk", "path=" + from.path() + ",format=raw", "--disk",
+                "path=" + to.path() + ",format=raw,bus=mmio"});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  const std::string md5 = md5_of_file(from.path());
+  EXPECT_EQ(outcome.out, md5 + "  -\n");
+  EXPECT_EQ(md5_of_file(to.path()), md5);
+}
+
+}  // namespace
+}  // namespace skiff::guest
