@@ -6,16 +6,21 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/types.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
+#include <cstdint>
 #include <fstream>
+#include <memory>
+#include <string>
 
 #include "block/aligned_buffer.h"
 #include "block/file_lock.h"
 #include "block/request_fixup.h"
 #include "loop/log.h"
+#include "loop/result.h"
 
 namespace skiff::block {
 namespace {

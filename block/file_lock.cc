@@ -4,17 +4,19 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
-#include <charconv>
+#include <cstdio>
 #include <fstream>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "loop/log.h"
+#include "loop/result.h"
 
 namespace skiff::block {
 namespace {

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "block/io_engine.h"
 
+#include <memory>
+
 #include "block/engines/io_uring_engine.h"
 #include "block/engines/thread_pool_engine.h"
+#include "loop/event_loop.h"
+#include "loop/result.h"
+#include "loop/worker_pool.h"
 
 namespace skiff::block {
 

@@ -2,7 +2,10 @@
 #include "block/iovec_copy.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <span>
 
 namespace skiff::block {
 namespace {

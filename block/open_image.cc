@@ -2,14 +2,22 @@
 #include "block/open_image.h"
 
 #include <spdlog/fmt/fmt.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <cstddef>
+#include <memory>
 #include <string_view>
+#include <utility>
 
 #include "block/aligned_buffer.h"
+#include "block/block_channel.h"
+#include "block/file_device.h"
 #include "block/formats/raw_image.h"
+#include "loop/result.h"
+#include "loop/worker_pool.h"
 
 namespace skiff::block {
 namespace {

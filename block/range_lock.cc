@@ -2,6 +2,8 @@
 #include "block/range_lock.h"
 
 #include "loop/check.h"
+#include "loop/event_loop.h"
+#include "loop/mutex.h"
 
 namespace skiff::block {
 namespace {

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "block/request_fixup.h"
 
-#include <fcntl.h>
 #include <linux/falloc.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <climits>
+#include <cstddef>
+#include <cstdint>
+#include <span>
 
 namespace skiff::block {
 namespace {

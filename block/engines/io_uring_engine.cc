@@ -1,8 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "block/engines/io_uring_engine.h"
 
-#include <fcntl.h>
 #include <liburing.h>
+#include <sys/types.h>
+
+#include <cstdint>
+#include <span>
+
+#include "block/io_engine.h"
+#include "block/request_fixup.h"
+#include "loop/check.h"
+#include "loop/event_loop.h"
 
 namespace skiff::block {
 namespace {

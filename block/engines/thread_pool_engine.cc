@@ -2,9 +2,18 @@
 #include "block/engines/thread_pool_engine.h"
 
 #include <fcntl.h>
+#include <sys/types.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
+#include <span>
+
+#include "block/io_engine.h"
+#include "block/request_fixup.h"
+#include "loop/check.h"
+#include "loop/worker_pool.h"
 
 namespace skiff::block {
 namespace {

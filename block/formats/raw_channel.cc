@@ -1,10 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "block/formats/raw_channel.h"
 
-#include <algorithm>
 #include <cerrno>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
 
+#include "block/block_channel.h"
+#include "block/formats/raw_image.h"
 #include "block/formats/unaligned_job.h"
+#include "block/io_engine.h"
+#include "block/request_fixup.h"
+#include "loop/check.h"
+#include "loop/event_loop.h"
 #include "loop/log.h"
 
 namespace skiff::block {

@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "block/formats/raw_image.h"
 
+#include <memory>
+#include <utility>
+
+#include "block/block_channel.h"
 #include "block/formats/raw_channel.h"
+#include "block/io_engine.h"
+#include "loop/event_loop.h"
+#include "loop/result.h"
 
 namespace skiff::block {
 

@@ -3,9 +3,15 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
 
+#include "block/block_channel.h"
 #include "block/formats/raw_channel.h"
 #include "block/iovec_copy.h"
+#include "block/request_fixup.h"
 
 namespace skiff::block {
 namespace {

@@ -3,9 +3,16 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
 
+#include "block/block_channel.h"
 #include "block/iovec_copy.h"
 #include "loop/check.h"
+#include "loop/event_loop.h"
+#include "loop/result.h"
 
 namespace skiff::block {
 

@@ -1,9 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/acpi/acpi_pm.h"
 
+#include <cstddef>
+#include <cstdint>
+#include <span>
 #include <utility>
 
+#include "devices/core/irq_line.h"
+#include "loop/clock.h"
+#include "loop/event_loop.h"
 #include "loop/log.h"
+#include "loop/mutex.h"
+#include "loop/task.h"
 
 namespace skiff::devices {
 namespace {

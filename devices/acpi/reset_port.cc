@@ -2,6 +2,11 @@
 #include "devices/acpi/reset_port.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <span>
+
+#include "loop/task.h"
 
 namespace skiff::devices {
 namespace {

@@ -5,11 +5,21 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
 #include <utility>
 
+#include "devices/chardev/char_backend.h"
+#include "devices/chardev/host_fd.h"
 #include "devices/chardev/peer_backend.h"
+#include "devices/chardev/raw_terminal.h"
 #include "devices/chardev/stream_backend.h"
+#include "loop/event_loop.h"
 #include "loop/log.h"
+#include "loop/result.h"
+#include "loop/unique_fd.h"
 
 namespace skiff::devices {
 namespace {

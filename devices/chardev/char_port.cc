@@ -3,9 +3,17 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
 #include <utility>
 
+#include "devices/chardev/char_backend.h"
 #include "loop/check.h"
+#include "loop/event_loop.h"
+#include "loop/mutex.h"
 
 namespace skiff::devices {
 namespace {

@@ -2,11 +2,20 @@
 #include "devices/chardev/fd_stream.h"
 
 #include <poll.h>
+#include <sys/types.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
 #include <utility>
+
+#include "devices/chardev/host_fd.h"
+#include "loop/event_loop.h"
 
 namespace skiff::devices {
 

@@ -8,13 +8,20 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <limits>
+#include <span>
 #include <string>
 #include <utility>
+
+#include "loop/result.h"
+#include "loop/unique_fd.h"
 
 namespace skiff::devices {
 namespace {

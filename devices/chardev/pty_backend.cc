@@ -3,15 +3,23 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/types.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <cstdint>
+#include <memory>
+#include <string>
 #include <utility>
 
+#include "devices/chardev/char_backend.h"
 #include "devices/chardev/peer_backend.h"
+#include "loop/event_loop.h"
 #include "loop/log.h"
+#include "loop/result.h"
+#include "loop/unique_fd.h"
 
 namespace skiff::devices {
 namespace {

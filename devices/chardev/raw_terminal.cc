@@ -8,6 +8,9 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
+#include <memory>
+
+#include "loop/result.h"
 
 namespace skiff::devices {
 namespace {

@@ -4,11 +4,18 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
+#include <memory>
+#include <string>
 #include <system_error>
 #include <utility>
 
+#include "devices/chardev/char_backend.h"
 #include "devices/chardev/peer_backend.h"
+#include "loop/event_loop.h"
 #include "loop/log.h"
+#include "loop/result.h"
+#include "loop/unique_fd.h"
 #include "loop/unix_socket.h"
 
 namespace skiff::devices {

@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/chardev/stream_backend.h"
 
+#include <sys/types.h>
+
 #include <algorithm>
 #include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
 #include <system_error>
 #include <utility>
 
+#include "devices/chardev/fd_stream.h"
+#include "loop/event_loop.h"
 #include "loop/log.h"
 
 namespace skiff::devices {

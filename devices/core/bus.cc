@@ -2,8 +2,14 @@
 #include "devices/core/bus.h"
 
 #include <algorithm>
-#include <string>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <span>
+#include <vector>
 
+#include "loop/mutex.h"
+#include "loop/result.h"
 #include "spdlog/fmt/fmt.h"
 
 namespace skiff::devices {

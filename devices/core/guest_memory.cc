@@ -2,7 +2,12 @@
 #include "devices/core/guest_memory.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "loop/check.h"
 

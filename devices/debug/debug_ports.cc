@@ -2,8 +2,12 @@
 #include "devices/debug/debug_ports.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <span>
 
+#include "devices/core/bus.h"
 #include "loop/log.h"
+#include "loop/task.h"
 
 namespace skiff::devices {
 namespace {

@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/i8042/i8042.h"
 
+#include <cstdint>
+#include <functional>
+#include <utility>
+
+#include "devices/core/irq_line.h"
+#include "loop/mutex.h"
+#include "loop/task.h"
+
 namespace skiff::devices {
 namespace {
 

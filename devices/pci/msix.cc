@@ -2,11 +2,20 @@
 #include "devices/pci/msix.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
 #include <utility>
 
 #include "devices/core/bus.h"
+#include "devices/core/msi.h"
 #include "loop/check.h"
 #include "loop/log.h"
+#include "loop/mutex.h"
+#include "loop/result.h"
 
 namespace skiff::devices {
 namespace {

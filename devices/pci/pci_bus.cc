@@ -4,9 +4,18 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <memory>
 #include <optional>
+#include <span>
 
-#include "loop/check.h"
+#include "devices/core/bus.h"
+#include "devices/pci/pci_config_space.h"
+#include "devices/pci/pci_device.h"
+#include "devices/pci/pci_registers.h"
+#include "loop/result.h"
+#include "loop/task.h"
 
 namespace skiff::devices {
 namespace {

@@ -2,8 +2,12 @@
 #include "devices/pci/pci_config_space.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
 
 #include "devices/core/bus.h"
+#include "devices/pci/pci_registers.h"
 #include "loop/check.h"
 
 namespace skiff::devices {

@@ -1,11 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/pci/pci_device.h"
 
+#include <array>
 #include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
 #include <utility>
 
+#include "devices/core/bus.h"
+#include "devices/pci/msix.h"
+#include "devices/pci/pci_config_space.h"
+#include "devices/pci/pci_registers.h"
 #include "loop/check.h"
 #include "loop/log.h"
+#include "loop/mutex.h"
 
 namespace skiff::devices {
 namespace {

@@ -3,11 +3,19 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <span>
 #include <utility>
 
+#include "devices/core/irq_line.h"
 #include "devices/rtc/wall_clock.h"
+#include "loop/clock.h"
+#include "loop/event_loop.h"
 #include "loop/log.h"
+#include "loop/mutex.h"
+#include "loop/task.h"
 
 namespace skiff::devices {
 namespace {

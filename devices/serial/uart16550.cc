@@ -2,7 +2,17 @@
 #include "devices/serial/uart16550.h"
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
 #include <utility>
+
+#include "devices/chardev/char_port.h"
+#include "devices/core/irq_line.h"
+#include "loop/mutex.h"
+#include "loop/task.h"
 
 namespace skiff::devices {
 namespace {

@@ -1,8 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/testing/guest_driver.h"
 
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <span>
 #include <utility>
+#include <vector>
 
+#include "devices/core/guest_memory.h"
+#include "devices/virtio/virt_ring.h"
 #include "loop/check.h"
 
 namespace skiff::devices {

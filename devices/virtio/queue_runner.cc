@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/virtio/queue_runner.h"
 
+#include <cstdint>
+#include <memory>
 #include <utility>
 
+#include "devices/virtio/virtio_device.h"
 #include "loop/check.h"
+#include "loop/event_loop.h"
+#include "loop/event_notifier.h"
 #include "loop/log.h"
 
 namespace skiff::devices {

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/virtio/queue_set.h"
 
+#include <cstdint>
+#include <functional>
+#include <memory>
 #include <utility>
 
+#include "devices/virtio/queue_runner.h"
+#include "devices/virtio/virtio_device.h"
 #include "loop/check.h"
 
 namespace skiff::devices {

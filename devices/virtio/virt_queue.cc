@@ -4,11 +4,20 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
+#include <cstddef>
+#include <cstdint>
 #include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
 
+#include "devices/core/guest_memory.h"
 #include "devices/virtio/virt_ring.h"
+#include "devices/virtio/virtio_device.h"
 #include "loop/check.h"
+#include "loop/result.h"
 
 namespace skiff::devices {
 

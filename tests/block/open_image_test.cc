@@ -4,13 +4,23 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "block/block_channel.h"
+#include "block/file_device.h"
+#include "loop/result.h"
+#include "loop/worker_pool.h"
 #include "tests/block/temp_dir.h"
 
 namespace skiff::block {

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
+
+#include "loop/event_loop.h"
 #include "loop/testing/manual_loop.h"
 
 namespace skiff::block {

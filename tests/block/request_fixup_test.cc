@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "block/request_fixup.h"
 
-#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/falloc.h>
 
 #include <array>
 #include <cerrno>
 #include <climits>
+#include <cstddef>
+#include <cstdint>
 #include <vector>
 
 namespace skiff::block {

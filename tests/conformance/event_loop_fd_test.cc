@@ -10,11 +10,15 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "loop/event_loop.h"
 #include "loop/event_notifier.h"
+#include "loop/result.h"
+#include "loop/thread.h"
 #include "tests/conformance/event_loop_suite.h"
 
 namespace skiff::loop {

@@ -8,9 +8,12 @@
 #include <sched.h>
 
 #include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
+#include "loop/thread.h"
 #include "tests/conformance/event_loop_suite.h"
 
 namespace skiff::loop {

@@ -4,16 +4,24 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
-#include <numeric>
+#include <ostream>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "block/request_fixup.h"
+#include "loop/event_loop.h"
+#include "loop/result.h"
+#include "loop/worker_pool.h"
 #include "tests/block/temp_dir.h"
 
 namespace skiff::block {

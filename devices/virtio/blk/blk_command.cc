@@ -4,8 +4,13 @@
 #include <linux/virtio_blk.h>
 
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <span>
+#include <vector>
 
+#include "block/block_channel.h"
 #include "block/iovec_copy.h"
 
 namespace skiff::devices {

@@ -3,10 +3,17 @@
 
 #include <linux/virtio_blk.h>
 
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <utility>
 
+#include "block/block_channel.h"
 #include "block/iovec_copy.h"
+#include "devices/virtio/blk/blk_command.h"
+#include "devices/virtio/queue_runner.h"
 #include "loop/check.h"
+#include "loop/event_loop.h"
 #include "loop/log.h"
 
 namespace skiff::devices {

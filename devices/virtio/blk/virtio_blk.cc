@@ -1,13 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/virtio/blk/virtio_blk.h"
 
+#include <linux/virtio_blk.h>
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <functional>
+#include <memory>
+#include <span>
 #include <utility>
+
+#include "block/block_channel.h"
+#include "devices/virtio/blk/blk_command.h"
+#include "devices/virtio/queue_set.h"
+#include "devices/virtio/virtio_device.h"
+#include "loop/result.h"
 
 namespace skiff::devices {
 namespace {

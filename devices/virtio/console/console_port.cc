@@ -2,6 +2,11 @@
 #include "devices/virtio/console/console_port.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "devices/virtio/queue_runner.h"
 
 namespace skiff::devices {
 

@@ -4,11 +4,20 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <spdlog/fmt/fmt.h>
+#include <sys/types.h>
 
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
 #include <utility>
 
+#include "devices/chardev/host_fd.h"
+#include "loop/event_loop.h"
 #include "loop/log.h"
+#include "loop/result.h"
+#include "loop/unique_fd.h"
 
 namespace skiff::devices {
 

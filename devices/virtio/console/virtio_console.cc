@@ -5,11 +5,27 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <set>
+#include <span>
+#include <string_view>
 #include <utility>
+#include <vector>
 
+#include "devices/core/guest_memory.h"
+#include "devices/virtio/console/console_control.h"
+#include "devices/virtio/console/console_port.h"
+#include "devices/virtio/queue_runner.h"
+#include "devices/virtio/queue_set.h"
+#include "devices/virtio/virtio_device.h"
+#include "loop/check.h"
+#include "loop/event_loop.h"
 #include "loop/log.h"
+#include "loop/result.h"
 
 namespace skiff::devices {
 

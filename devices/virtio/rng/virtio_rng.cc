@@ -2,10 +2,21 @@
 #include "devices/virtio/rng/virtio_rng.h"
 
 #include <sys/random.h>
+#include <sys/types.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
 #include <utility>
+
+#include "devices/core/guest_memory.h"
+#include "devices/virtio/queue_runner.h"
+#include "devices/virtio/queue_set.h"
+#include "loop/event_loop.h"
 
 namespace skiff::devices {
 

@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/virtio/transport/queue_doorbells.h"
 
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "devices/core/doorbell.h"
+#include "devices/virtio/virtio_device.h"
 #include "loop/log.h"
+#include "loop/mutex.h"
 
 namespace skiff::devices {
 

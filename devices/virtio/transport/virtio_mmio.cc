@@ -2,6 +2,15 @@
 #include "devices/virtio/transport/virtio_mmio.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "devices/core/bus.h"
+#include "devices/virtio/transport/virtio_registers.h"
+#include "devices/virtio/virtio_device.h"
+#include "loop/mutex.h"
+#include "loop/task.h"
 
 namespace skiff::devices {
 namespace {

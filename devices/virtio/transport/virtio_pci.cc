@@ -5,10 +5,23 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
 #include <string>
 
+#include "devices/core/bus.h"
+#include "devices/pci/pci_config_space.h"
+#include "devices/pci/pci_device.h"
 #include "devices/pci/pci_registers.h"
+#include "devices/virtio/transport/virtio_registers.h"
+#include "devices/virtio/virtio_device.h"
 #include "loop/check.h"
+#include "loop/result.h"
+#include "loop/task.h"
 
 namespace skiff::devices {
 namespace {

@@ -1,10 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/virtio/transport/virtio_registers.h"
 
+#include <atomic>
 #include <bit>
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
 #include <utility>
+#include <vector>
 
+#include "devices/virtio/virtio_device.h"
+#include "loop/event_loop.h"
 #include "loop/log.h"
+#include "loop/mutex.h"
 
 namespace skiff::devices {
 namespace {

@@ -7,14 +7,23 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <random>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "block/aligned_buffer.h"
-#include "block/open_image.h"
+#include "block/block_channel.h"
+#include "block/file_device.h"
+#include "block/formats/raw_image.h"
+#include "block/io_engine.h"
+#include "loop/event_loop.h"
+#include "loop/worker_pool.h"
 #include "tests/block/temp_dir.h"
 
 namespace skiff::block {

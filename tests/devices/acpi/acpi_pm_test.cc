@@ -4,7 +4,11 @@
 #include <gmock/gmock.h>
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
 
+#include "devices/core/bus.h"
 #include "devices/testing/fake_irq.h"
 #include "devices/testing/run_task.h"
 #include "loop/testing/manual_loop.h"

@@ -4,6 +4,11 @@
 #include <gmock/gmock.h>
 
 #include <array>
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+
+#include "devices/core/bus.h"
 
 namespace skiff::devices {
 namespace {

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/types.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -12,16 +13,22 @@
 
 #include <array>
 #include <csignal>
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <functional>
-#include <memory>
+#include <iterator>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "devices/chardev/char_options.h"
 #include "devices/chardev/char_port.h"
 #include "devices/chardev/raw_terminal.h"
+#include "loop/result.h"
 #include "loop/testing/manual_loop.h"
 #include "loop/unique_fd.h"
 

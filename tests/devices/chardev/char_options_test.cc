@@ -3,6 +3,10 @@
 
 #include <gmock/gmock.h>
 
+#include <string>
+
+#include "loop/result.h"
+
 namespace skiff::devices {
 namespace {
 

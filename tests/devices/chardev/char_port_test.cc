@@ -3,10 +3,14 @@
 
 #include <gmock/gmock.h>
 
-#include <array>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
+#include <string_view>
 
+#include "devices/chardev/char_backend.h"
 #include "devices/testing/fake_char_backend.h"
 #include "loop/testing/manual_loop.h"
 

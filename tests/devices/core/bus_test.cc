@@ -4,10 +4,15 @@
 #include <gmock/gmock.h>
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
 #include <limits>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "devices/core/byte_registers.h"
+#include "loop/result.h"
 
 namespace skiff::devices {
 namespace {

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <vector>
 

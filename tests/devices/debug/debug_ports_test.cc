@@ -4,9 +4,13 @@
 #include <gmock/gmock.h>
 
 #include <array>
+#include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
+#include "devices/chardev/char_backend.h"
+#include "devices/chardev/char_port.h"
 #include "devices/testing/fake_char_backend.h"
 #include "loop/testing/manual_loop.h"
 

@@ -4,7 +4,10 @@
 #include <gmock/gmock.h>
 
 #include <array>
+#include <cstdint>
+#include <span>
 
+#include "devices/core/bus.h"
 #include "devices/testing/fake_irq.h"
 #include "devices/testing/run_task.h"
 

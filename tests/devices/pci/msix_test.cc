@@ -5,8 +5,11 @@
 
 #include <array>
 #include <atomic>
+#include <cstddef>
+#include <cstdint>
 
 #include "devices/core/bus.h"
+#include "devices/core/msi.h"
 #include "devices/testing/fake_msi.h"
 #include "loop/thread.h"
 

@@ -4,11 +4,18 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cstdint>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "devices/core/bus.h"
+#include "devices/pci/pci_registers.h"
 #include "devices/testing/run_task.h"
+#include "loop/result.h"
+#include "tests/devices/pci/pci_driver.h"
 #include "tests/devices/pci/test_pci_device.h"
 
 namespace skiff::devices {

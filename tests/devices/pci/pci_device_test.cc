@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "devices/pci/pci_device.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
+#include <cstdint>
+#include <optional>
 #include <random>
 
+#include "devices/pci/pci_registers.h"
 #include "devices/testing/run_task.h"
 #include "loop/thread.h"
 #include "tests/devices/pci/test_pci_device.h"

@@ -4,12 +4,14 @@
 #include <gmock/gmock.h>
 
 #include <array>
+#include <cstdint>
 #include <map>
 #include <string>
 
 #include "devices/rtc/wall_clock.h"
 #include "devices/testing/fake_irq.h"
 #include "devices/testing/run_task.h"
+#include "loop/clock.h"
 #include "loop/testing/manual_loop.h"
 
 namespace skiff::devices {

@@ -5,10 +5,14 @@
 
 #include <array>
 #include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
-#include <vector>
 
+#include "devices/chardev/char_backend.h"
+#include "devices/chardev/char_port.h"
 #include "devices/testing/fake_char_backend.h"
 #include "devices/testing/fake_irq.h"
 #include "devices/testing/run_task.h"

@@ -6,12 +6,17 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cstdint>
+#include <memory>
 #include <semaphore>
+#include <utility>
 #include <vector>
 
 #include "devices/testing/fake_guest_memory.h"
 #include "devices/testing/fake_transport.h"
 #include "devices/testing/guest_driver.h"
+#include "devices/virtio/queue_runner.h"
+#include "devices/virtio/virtio_device.h"
 #include "loop/io_thread.h"
 #include "loop/testing/manual_loop.h"
 

@@ -4,12 +4,15 @@
 
 #include <array>
 #include <atomic>
+#include <cstdint>
 #include <cstdlib>
 #include <new>
 
+#include "devices/core/guest_memory.h"
 #include "devices/testing/fake_guest_memory.h"
 #include "devices/testing/guest_driver.h"
 #include "devices/virtio/virt_queue.h"
+#include "devices/virtio/virtio_device.h"
 
 namespace {
 std::atomic<uint64_t> allocations{0};

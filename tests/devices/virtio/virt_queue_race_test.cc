@@ -8,13 +8,16 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <cstring>
 #include <string>
 #include <vector>
 
+#include "devices/core/guest_memory.h"
 #include "devices/testing/fake_guest_memory.h"
 #include "devices/testing/guest_driver.h"
 #include "devices/virtio/virt_queue.h"
+#include "devices/virtio/virtio_device.h"
 #include "loop/thread.h"
 
 namespace skiff::devices {

@@ -6,12 +6,18 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "devices/core/guest_memory.h"
 #include "devices/testing/fake_guest_memory.h"
 #include "devices/testing/guest_driver.h"
+#include "devices/virtio/virt_ring.h"
+#include "devices/virtio/virtio_device.h"
+#include "loop/result.h"
 
 namespace skiff::devices {
 namespace {

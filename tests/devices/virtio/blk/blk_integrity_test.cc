@@ -1,22 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Random requests through the whole path, from the ring to a file and back, against a byte array.
 // The seed is printed with a failure; SKIFF_TEST_SEED runs it again.
-#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/virtio_blk.h>
 #include <poll.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <ostream>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "block/file_device.h"
 #include "block/open_image.h"
+#include "devices/core/guest_memory.h"
 #include "devices/testing/fake_guest_memory.h"
 #include "devices/testing/guest_driver.h"
 #include "devices/virtio/blk/virtio_blk.h"
+#include "devices/virtio/virtio_device.h"
+#include "loop/event_loop.h"
+#include "loop/event_notifier.h"
 #include "loop/io_thread.h"
+#include "loop/worker_pool.h"
 #include "tests/block/temp_dir.h"
 #include "tests/devices/virtio/blk/blk_fixture.h"
 

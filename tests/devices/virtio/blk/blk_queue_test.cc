@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "devices/virtio/blk/blk_queue.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/virtio_blk.h>
 
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <memory>
+#include <vector>
 
+#include "block/block_channel.h"
+#include "block/testing/fake_channel.h"
+#include "devices/testing/guest_driver.h"
 #include "devices/virtio/virt_ring.h"
 #include "tests/devices/virtio/blk/blk_fixture.h"
 

@@ -3,9 +3,18 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/virtio_blk.h>
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
 
+#include "block/testing/fake_channel.h"
+#include "devices/testing/guest_driver.h"
 #include "tests/devices/virtio/blk/blk_fixture.h"
 
 namespace skiff::devices {

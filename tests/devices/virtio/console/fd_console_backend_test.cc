@@ -8,16 +8,24 @@
 #include <pty.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/types.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include <array>
 #include <csignal>
+#include <cstddef>
+#include <memory>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "devices/virtio/console/console_backend.h"
+#include "loop/result.h"
 #include "loop/testing/manual_loop.h"
+#include "loop/unique_fd.h"
 
 namespace skiff::devices {
 namespace {

@@ -5,16 +5,25 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
+#include <cstdint>
 #include <cstring>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "devices/testing/fake_console_backend.h"
 #include "devices/testing/fake_guest_memory.h"
 #include "devices/testing/fake_transport.h"
 #include "devices/testing/guest_driver.h"
+#include "devices/virtio/console/console_control.h"
+#include "devices/virtio/console/console_port.h"
+#include "devices/virtio/virtio_device.h"
+#include "loop/result.h"
 #include "loop/testing/manual_loop.h"
 
 namespace skiff::devices {

@@ -7,11 +7,19 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
 #include <vector>
 
+#include "devices/core/guest_memory.h"
 #include "devices/testing/fake_guest_memory.h"
 #include "devices/testing/fake_transport.h"
 #include "devices/testing/guest_driver.h"
+#include "devices/virtio/virt_ring.h"
+#include "devices/virtio/virtio_device.h"
 #include "loop/testing/manual_loop.h"
 
 namespace skiff::devices {

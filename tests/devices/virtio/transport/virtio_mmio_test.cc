@@ -5,13 +5,18 @@
 
 #include <array>
 #include <atomic>
+#include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
+#include "devices/core/bus.h"
 #include "devices/testing/fake_doorbell.h"
 #include "devices/testing/fake_irq.h"
 #include "devices/testing/fake_virtio_device.h"
 #include "devices/testing/run_task.h"
+#include "devices/virtio/transport/virtio_registers.h"
+#include "devices/virtio/virtio_device.h"
 #include "loop/testing/manual_loop.h"
 #include "loop/thread.h"
 

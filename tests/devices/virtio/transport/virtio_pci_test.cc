@@ -4,13 +4,20 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 
+#include "devices/core/bus.h"
+#include "devices/core/msi.h"
 #include "devices/pci/pci_bus.h"
+#include "devices/pci/pci_registers.h"
 #include "devices/testing/fake_doorbell.h"
 #include "devices/testing/fake_msi.h"
 #include "devices/testing/fake_virtio_device.h"
 #include "devices/testing/run_task.h"
+#include "devices/virtio/transport/virtio_registers.h"
+#include "devices/virtio/virtio_device.h"
+#include "loop/result.h"
 #include "loop/testing/manual_loop.h"
 #include "loop/thread.h"
 #include "tests/devices/pci/pci_driver.h"

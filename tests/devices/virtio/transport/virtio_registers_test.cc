@@ -4,10 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <string>
+#include <cstdint>
 #include <vector>
 
 #include "devices/testing/fake_virtio_device.h"
+#include "devices/virtio/virtio_device.h"
 #include "loop/thread.h"
 
 namespace skiff::devices {
