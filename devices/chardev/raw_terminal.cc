@@ -48,8 +48,8 @@ void release_crashes() {
 }
 
 void restore_at_exit() {
-  static const int registered = std::atexit(RawTerminal::restore_now);
-  static_cast<void>(registered);
+  static const int kRegistered = std::atexit(RawTerminal::restore_now);
+  static_cast<void>(kRegistered);
 }
 
 }  // namespace

@@ -61,7 +61,7 @@ PciDevice::PciDevice(std::string name, const PciIdentity& identity)
 PciDevice::~PciDevice() {
   const loop::MutexLock lock(apply_mutex_);
   for (const Bar& bar : bars_)
-    if (bar.mapped) bus_of(*bar.spec).remove(*bar.mapped);
+    if (bar.spec && bar.mapped) bus_of(*bar.spec).remove(*bar.mapped);
 }
 
 void PciDevice::connect(MmioBus& mmio, PioBus& pio) {
@@ -80,16 +80,19 @@ void PciDevice::add_bar(uint8_t index, const PciBar& bar) {
 }
 
 void PciDevice::place_bar(uint8_t index, uint64_t address) {
-  SKIFF_CHECK(index < pci::kBarCount && bars_[index].spec);
-  SKIFF_CHECK((address & ~address_mask(*bars_[index].spec)) == 0);
-  bars_[index].initial_address = address;
+  SKIFF_CHECK(index < pci::kBarCount);
+  Bar& bar = bars_[index];
+  SKIFF_CHECK(bar.spec);
+  SKIFF_CHECK((address & ~address_mask(*bar.spec)) == 0);
+  bar.initial_address = address;
   const loop::MutexLock lock(mutex_);
   store_bar(index, address);
 }
 
 void PciDevice::store_bar(uint8_t index, uint64_t address) {
-  const PciBar& bar = *bars_[index].spec;
-  space_.store(bar_offset(index), register_size(bar), address | type_bits(bar.kind));
+  const std::optional<PciBar>& bar = bars_[index].spec;
+  SKIFF_CHECK(bar);
+  space_.store(bar_offset(index), register_size(*bar), address | type_bits(bar->kind));
 }
 
 uint16_t PciDevice::add_capability(uint8_t id, std::span<const uint8_t> body) {
@@ -168,6 +171,7 @@ std::optional<uint64_t> PciDevice::wanted_address(uint8_t index) const {
 
 void PciDevice::map_bar(uint8_t index, uint64_t address) {
   Bar& bar = bars_[index];
+  SKIFF_CHECK(bar.spec);
   const auto added = bus_of(*bar.spec).add(address, bar.spec->size_bytes, *bar.spec->registers);
   if (!added) {
     SKIFF_LOG_LIMITED(kWarn, "{}: The guest put BAR {} where it cannot be: {}", name_, index,
@@ -192,12 +196,14 @@ void PciDevice::apply() {
   }
   // All away first: two BARs may be trading places.
   for (uint8_t i = 0; i < pci::kBarCount; ++i) {
-    if (!bars_[i].mapped || bars_[i].mapped == wanted[i]) continue;
-    bus_of(*bars_[i].spec).remove(*std::exchange(bars_[i].mapped, std::nullopt));
+    Bar& bar = bars_[i];
+    if (!bar.spec || !bar.mapped || bar.mapped == wanted[i]) continue;
+    bus_of(*bar.spec).remove(*bar.mapped);
+    bar.mapped.reset();
     on_bar_moved(i, std::nullopt);
   }
   for (uint8_t i = 0; i < pci::kBarCount; ++i)
-    if (wanted[i] && !bars_[i].mapped) map_bar(i, *wanted[i]);
+    if (const auto& address = wanted[i]; address && !bars_[i].mapped) map_bar(i, *address);
   if (msix_ != nullptr)
     msix_->set_control((msix_control & pci::kMsixEnable) != 0,
                        (msix_control & pci::kMsixFunctionMask) != 0);

@@ -46,7 +46,7 @@ void QueueRunner::start(const QueueLayout& layout, uint64_t features, VirtioTran
 
 void QueueRunner::drain() {
   home_.assert_here();
-  if (!is_running()) return;
+  if (!active_) return;
   active_->draining = true;
   active_->publish_bh.schedule();
 }
@@ -59,18 +59,19 @@ void QueueRunner::stop() {
 
 void QueueRunner::schedule() {
   home_.assert_here();
-  if (is_running()) active_->serve_bh.schedule();
+  if (active_) active_->serve_bh.schedule();
 }
 
 void QueueRunner::complete(uint16_t head, uint32_t written_bytes) {
   home_.assert_here();
-  SKIFF_CHECK(is_running());
+  SKIFF_CHECK(active_);
   queue_.push_used(head, written_bytes);
   if (!active_->serving) active_->publish_bh.schedule();
 }
 
 void QueueRunner::run() {
   home_.assert_here();
+  SKIFF_CHECK(active_);
   if (active_->draining || active_->failed || !queue_.is_configured()) return;
   queue_.disable_notifications();
   active_->serving = true;
@@ -95,6 +96,7 @@ void QueueRunner::run() {
 
 void QueueRunner::publish() {
   home_.assert_here();
+  SKIFF_CHECK(active_);
   if (queue_.publish_used()) active_->transport.interrupt_queue(index());
   if (active_->draining && queue_.in_flight() == 0 && !active_->drain_reported) {
     active_->drain_reported = true;
@@ -103,6 +105,7 @@ void QueueRunner::publish() {
 }
 
 void QueueRunner::fail(std::string_view reason) {
+  SKIFF_CHECK(active_);
   active_->failed = true;
   SKIFF_LOG_LIMITED(kWarn, "{}: queue {} needs a reset by its driver: {}", options_.name, index(),
                     reason);

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "devices/chardev/host_fd.h"
+#include "loop/check.h"
 #include "loop/event_loop.h"
 #include "loop/log.h"
 #include "loop/result.h"
@@ -65,6 +66,7 @@ Result<FdConsoleBackend::End> FdConsoleBackend::prepare(UniqueFd fd, int access,
 
 size_t FdConsoleBackend::write(std::span<const std::byte> bytes) {
   home_.assert_here();
+  if (!output_.fd) return bytes.size();
   size_t taken = 0;
   while (output_.open && taken < bytes.size()) {
     const std::span<const std::byte> rest = bytes.subspan(taken);
@@ -84,7 +86,7 @@ size_t FdConsoleBackend::write(std::span<const std::byte> bytes) {
 
 size_t FdConsoleBackend::read(std::span<std::byte> into) {
   home_.assert_here();
-  if (!input_.open || into.empty()) return 0;
+  if (!input_.fd || !input_.open || into.empty()) return 0;
   const ssize_t got = input_.fd->read({reinterpret_cast<uint8_t*>(into.data()), into.size()});
   if (got > 0) return static_cast<size_t>(got);
   if (got == -EAGAIN) {
@@ -96,6 +98,7 @@ size_t FdConsoleBackend::read(std::span<std::byte> into) {
 }
 
 void FdConsoleBackend::arm(End& end, uint32_t events) {
+  SKIFF_CHECK(end.fd);
   // Only what was not ready comes here, so never a file, which epoll would refuse.
   if (!end.watcher) {
     end.watcher = std::make_unique<loop::FdWatcher>(

@@ -16,6 +16,7 @@
 #include "devices/core/guest_memory.h"
 #include "devices/virtio/queue_runner.h"
 #include "devices/virtio/queue_set.h"
+#include "loop/check.h"
 #include "loop/event_loop.h"
 
 namespace skiff::devices {
@@ -64,6 +65,7 @@ void VirtioRng::queues_stopping() {
 
 QueueHandler::Served VirtioRng::serve(QueueRunner& runner) {
   home_.assert_here();
+  SKIFF_CHECK(retry_);
   uint64_t bytes_left = kBytesPerTurn;
   for (uint16_t budget = runner.queue().size(); budget > 0 && bytes_left > 0; --budget) {
     if (!chain_waits_ && runner.queue().pop(chain_) != VirtQueue::Pop::kChain)

@@ -44,8 +44,9 @@ void QueueDoorbells::stop() {
 }
 
 DoorbellAddress QueueDoorbells::address_of(QueueIndex queue, uint64_t base) const {
-  DoorbellAddress where{.address = base + layout_.offset_bytes + queue * layout_.stride_bytes,
-                        .size_bytes = layout_.size_bytes};
+  DoorbellAddress where{
+      .address = base + layout_.offset_bytes + uint64_t{queue} * layout_.stride_bytes,
+      .size_bytes = layout_.size_bytes};
   if (layout_.stride_bytes == 0) where.value = queue;
   return where;
 }

@@ -170,7 +170,7 @@ void VirtioRegisters::request_reset(std::function<void()> done) {
     if (is_idle) {
       clear();
     } else if (done) {
-      waiters_.push_back(std::move(done));
+      waiters_.push_back(std::exchange(done, nullptr));
     }
   }
   if (must_stop) return stop();
