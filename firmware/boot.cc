@@ -2,15 +2,20 @@
 #include "firmware/boot.h"
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <span>
 #include <string>
 #include <string_view>
 
+#include "devices/core/guest_memory.h"
 #include "firmware/bytes.h"
 #include "firmware/elf.h"
 #include "firmware/handover.h"
 #include "firmware/multiboot.h"
 #include "firmware/placement.h"
+#include "loop/result.h"
 
 namespace skiff::firmware {
 namespace {

@@ -2,7 +2,9 @@
 #include "firmware/bytes.h"
 
 #include <array>
+#include <cstdint>
 #include <cstdio>
+#include <string>
 
 namespace skiff::firmware {
 

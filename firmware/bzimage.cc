@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <algorithm>
 #include <bit>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <span>
 #include <string>
+#include <utility>
 
+#include "firmware/boot.h"
 #include "firmware/bytes.h"
 #include "firmware/handover.h"
 #include "firmware/layout.h"
+#include "firmware/placement.h"
 #include "firmware/zero_page.h"
+#include "loop/result.h"
 
 namespace skiff::firmware {
 namespace {

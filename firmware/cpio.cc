@@ -2,9 +2,16 @@
 #include "firmware/cpio.h"
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
+
+#include "loop/result.h"
 
 namespace skiff::firmware {
 namespace {

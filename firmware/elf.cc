@@ -4,12 +4,19 @@
 #include <elf.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "firmware/bytes.h"
 #include "firmware/layout.h"
+#include "firmware/placement.h"
+#include "loop/check.h"
+#include "loop/result.h"
 
 namespace skiff::firmware {
 namespace {
@@ -47,7 +54,7 @@ Result<void> take_note(std::span<const std::byte> name, std::span<const std::byt
   if (is_by("Linux")) image.is_linux = true;
   if (!is_by("Xen") || type != kXenPhys32Entry) return {};
   if (const auto wide = read_record<uint64_t>(content, 0)) {
-    image.pvh_entry = *wide;
+    image.pvh_entry = wide;
   } else if (const auto narrow = read_record<uint32_t>(content, 0)) {
     image.pvh_entry = *narrow;
   } else {
@@ -123,6 +130,7 @@ Result<ElfImage> parse_class(std::span<const std::byte> file, bool is_64_bit) {
   if (!table) return corrupt("its program headers go past the end of the file: was it cut off?");
   for (uint64_t offset = 0; offset < table->size(); offset += sizeof(ProgramHeader)) {
     const auto program_header = read_record<ProgramHeader>(*table, offset);
+    SKIFF_CHECK(program_header);
     SKIFF_RETURN_IF_ERROR(take_program_header(file, *program_header, image));
   }
   if (image.segments.empty()) return corrupt("it has nothing to load");

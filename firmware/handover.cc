@@ -3,11 +3,19 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <span>
 #include <string>
+#include <string_view>
+#include <vector>
 
+#include "firmware/boot.h"
 #include "firmware/bytes.h"
 #include "firmware/layout.h"
+#include "firmware/placement.h"
+#include "loop/result.h"
 
 namespace skiff::firmware {
 namespace {

@@ -1,11 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <cstddef>
+#include <cstdint>
+#include <iterator>
 #include <memory>
+#include <span>
+#include <string>
 
-#include "firmware/bytes.h"
+#include "firmware/boot.h"
+#include "firmware/elf.h"
 #include "firmware/handover.h"
 #include "firmware/layout.h"
+#include "firmware/memory_map.h"
+#include "firmware/placement.h"
 #include "firmware/zero_page.h"
+#include "loop/result.h"
 
 namespace skiff::firmware {
 namespace {

@@ -2,7 +2,12 @@
 #include "firmware/memory_map.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
 
+#include "devices/core/guest_memory.h"
 #include "firmware/bytes.h"
 #include "firmware/layout.h"
 
@@ -46,6 +51,7 @@ std::vector<E820Entry> make_memory_map(const devices::GuestMemory& memory,
   holes = merge(std::move(holes));
 
   std::vector<E820Entry> map;
+  map.reserve(holes.size());
   for (const Interval& hole : holes) map.push_back(to_entry(hole, E820Type::kReserved));
   for (const devices::GuestRegion& region : memory.regions()) {
     Interval rest = to_interval(region.base.value, region.size_bytes);

@@ -3,13 +3,22 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "firmware/boot.h"
 #include "firmware/bytes.h"
 #include "firmware/elf.h"
 #include "firmware/handover.h"
 #include "firmware/layout.h"
+#include "firmware/memory_map.h"
+#include "firmware/placement.h"
+#include "loop/result.h"
 
 namespace skiff::firmware {
 namespace {
@@ -160,10 +169,12 @@ uint32_t narrow(uint64_t address) { return static_cast<uint32_t>(address); }
 Result<void> write_information(const BootOptions& options, Information info,
                                const std::vector<LoadedModule>& modules, Placement& placement) {
   std::vector<MemoryMapEntry> map;
+  map.reserve(options.memory_map.size());
   for (const E820Entry& entry : options.memory_map)
     map.push_back({sizeof(MemoryMapEntry) - sizeof(uint32_t), entry.base.value, entry.size_bytes,
                    static_cast<uint32_t>(entry.type)});
   std::vector<ModuleEntry> list;
+  list.reserve(modules.size());
   for (const LoadedModule& module : modules)
     list.push_back({narrow(module.address), narrow(module.address + module.size_bytes),
                     narrow(module.command_line), 0});

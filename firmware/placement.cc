@@ -2,11 +2,17 @@
 #include "firmware/placement.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <optional>
-#include <utility>
+#include <span>
+#include <string>
 
+#include "devices/core/guest_memory.h"
 #include "firmware/bytes.h"
 #include "firmware/layout.h"
+#include "firmware/memory_map.h"
+#include "loop/result.h"
 
 namespace skiff::firmware {
 

@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include <array>
 #include <cstdint>
+#include <span>
+#include <string>
 #include <vector>
 
+#include "firmware/boot.h"
 #include "firmware/bytes.h"
+#include "firmware/elf.h"
 #include "firmware/handover.h"
 #include "firmware/layout.h"
+#include "firmware/memory_map.h"
+#include "firmware/placement.h"
+#include "loop/result.h"
 
 namespace skiff::firmware {
 namespace {
@@ -50,9 +56,11 @@ static_assert(sizeof(MemoryMapEntry) == 24);
 Result<void> write_start_info(const BootOptions& options, const std::vector<LoadedModule>& modules,
                               uint64_t command_line, Placement& placement) {
   std::vector<MemoryMapEntry> map;
+  map.reserve(options.memory_map.size());
   for (const E820Entry& entry : options.memory_map)
     map.push_back({entry.base.value, entry.size_bytes, static_cast<uint32_t>(entry.type), 0});
   std::vector<ModuleEntry> list;
+  list.reserve(modules.size());
   for (const LoadedModule& module : modules)
     list.push_back({module.address, module.size_bytes, module.command_line, 0});
 

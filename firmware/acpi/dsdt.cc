@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "firmware/acpi/dsdt.h"
 
-#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "firmware/acpi/aml.h"
 #include "firmware/acpi/resources.h"
+#include "firmware/acpi/tables.h"
 
 namespace skiff::firmware {
 namespace {
@@ -125,6 +127,7 @@ Aml make_processor(size_t index) {
 
 std::vector<uint8_t> build_dsdt_aml(const AcpiConfig& config) {
   std::vector<Aml> devices;
+  devices.reserve(config.apic_ids.size());
   for (size_t i = 0; i < config.apic_ids.size(); ++i) devices.push_back(make_processor(i));
   if (config.pci) {
     devices.push_back(make_pci_host(*config.pci));

@@ -2,7 +2,12 @@
 #include "firmware/acpi/resources.h"
 
 #include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
 #include <vector>
+
+#include "firmware/acpi/aml.h"
 
 namespace skiff::firmware {
 namespace {

@@ -2,15 +2,20 @@
 #include "firmware/acpi/tables.h"
 
 #include <algorithm>
-#include <array>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <span>
+#include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
+#include "devices/core/guest_memory.h"
 #include "firmware/acpi/dsdt.h"
 #include "firmware/bytes.h"
 #include "firmware/layout.h"
+#include "loop/result.h"
 
 namespace skiff::firmware {
 namespace {
@@ -196,7 +201,7 @@ std::vector<std::byte> build_rsdp(uint64_t xsdt) {
   return table.take();
 }
 
-Error refused(std::string what) {
+Error refused(const std::string& what) {
   return {ErrorKind::kInvalidArgument, "The machine cannot be described in ACPI: " + what};
 }
 

@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include <cstddef>
+#include <span>
 #include <string_view>
+#include <vector>
 
 #include "firmware/cpio.h"
 #include "firmware/guest_init/guest_init.h"
 #include "firmware/guest_init/protocol.h"
 #include "loop/check.h"
 
+// NOLINTBEGIN(readability-identifier-naming): the assembler's names, in program.S.
 extern "C" {
 extern const std::byte skiff_guest_init_begin[];
 extern const std::byte skiff_guest_init_end[];
 }
+// NOLINTEND(readability-identifier-naming)
 
 namespace skiff::firmware {
 

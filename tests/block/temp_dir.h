@@ -60,7 +60,7 @@ class TempDir {
 inline std::vector<std::byte> pattern(size_t size_bytes, uint32_t seed = 1) {
   std::vector<std::byte> bytes(size_bytes);
   for (size_t i = 0; i < size_bytes; ++i)
-    bytes[i] = static_cast<std::byte>((i * 7 + i / 251 + seed * 31) & 0xff);
+    bytes[i] = static_cast<std::byte>((i * 7 + i / 251 + size_t{seed} * 31) & 0xff);
   return bytes;
 }
 

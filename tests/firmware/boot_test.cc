@@ -4,12 +4,19 @@
 #include <gmock/gmock.h>
 #include <sys/mman.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <fstream>
+#include <ios>
 #include <iterator>
+#include <string>
 
+#include "devices/core/guest_memory.h"
 #include "firmware/layout.h"
+#include "firmware/memory_map.h"
 #include "tests/firmware/guest_fixture.h"
+#include "tests/firmware/kernel_images.h"
 
 namespace skiff::firmware {
 namespace {

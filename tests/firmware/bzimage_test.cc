@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <gmock/gmock.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+
 #include "firmware/bytes.h"
 #include "firmware/layout.h"
 #include "tests/firmware/guest_fixture.h"
+#include "tests/firmware/kernel_images.h"
 
 namespace skiff::firmware {
 namespace {

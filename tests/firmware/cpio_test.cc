@@ -5,10 +5,13 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <ios>
 #include <string>
+#include <vector>
 
 #include "tests/firmware/kernel_images.h"
 

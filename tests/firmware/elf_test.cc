@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "firmware/elf.h"
 
+#include <elf.h>
 #include <gmock/gmock.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <string>
+#include <utility>
 
+#include "firmware/boot.h"
 #include "firmware/layout.h"
 #include "tests/firmware/guest_fixture.h"
+#include "tests/firmware/kernel_images.h"
 
 namespace skiff::firmware {
 namespace {
@@ -18,15 +24,15 @@ using ::testing::HasSubstr;
 class ElfTest : public GuestFixture {
  protected:
   template <typename T>
-  std::string error_with(size_t offset, T value, ElfSpec spec = {}) {
+  std::string error_with(size_t offset, T value, const ElfSpec& spec = {}) {
     Bytes file = make_elf(spec);
     std::memcpy(file.data() + offset, &value, sizeof(value));
     return error_of(file);
   }
   // Into the first program header.
   template <typename T>
-  std::string error_with_segment(size_t offset, T value, ElfSpec spec = {}) {
-    return error_with(sizeof(Elf64_Ehdr) + offset, value, std::move(spec));
+  std::string error_with_segment(size_t offset, T value, const ElfSpec& spec = {}) {
+    return error_with(sizeof(Elf64_Ehdr) + offset, value, spec);
   }
 };
 

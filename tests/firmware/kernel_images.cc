@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "tests/firmware/kernel_images.h"
 
-#include <algorithm>
+#include <elf.h>
+
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <functional>
 #include <span>
+#include <string>
 
 namespace skiff::firmware {
 namespace {

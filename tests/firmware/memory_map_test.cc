@@ -3,6 +3,12 @@
 
 #include <gmock/gmock.h>
 
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "devices/core/guest_memory.h"
+
 namespace skiff::firmware {
 namespace {
 

@@ -3,8 +3,13 @@
 
 #include <gmock/gmock.h>
 
+#include <cstddef>
+#include <cstdint>
+
+#include "firmware/boot.h"
 #include "firmware/layout.h"
 #include "tests/firmware/guest_fixture.h"
+#include "tests/firmware/kernel_images.h"
 
 namespace skiff::firmware {
 namespace {

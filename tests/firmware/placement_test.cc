@@ -3,7 +3,12 @@
 
 #include <gmock/gmock.h>
 
-#include "firmware/layout.h"
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "devices/core/guest_memory.h"
+#include "loop/result.h"
 
 namespace skiff::firmware {
 namespace {

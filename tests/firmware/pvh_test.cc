@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#include <elf.h>
 #include <gmock/gmock.h>
 
+#include <cstddef>
+#include <cstdint>
+
+#include "firmware/boot.h"
 #include "firmware/layout.h"
 #include "tests/firmware/guest_fixture.h"
+#include "tests/firmware/kernel_images.h"
 
 namespace skiff::firmware {
 namespace {

@@ -10,8 +10,10 @@
 #include <cstdint>
 #include <span>
 
+#include "devices/core/guest_memory.h"
 #include "firmware/boot.h"
 #include "firmware/layout.h"
+#include "firmware/memory_map.h"
 #include "loop/check.h"
 
 namespace {

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Writes one seed for kernel_loader_fuzzer for each kind of kernel into the directory named by its
 // argument.
+#include <elf.h>
+
 #include <cstdint>
 #include <cstdio>
 #include <fstream>
+#include <ios>
 #include <string>
 
 #include "tests/firmware/kernel_images.h"

@@ -5,9 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "devices/acpi/acpi_pm.h"
 #include "devices/acpi/reset_port.h"
+#include "devices/chardev/char_backend.h"
 #include "devices/chardev/char_port.h"
 #include "devices/core/bus.h"
 #include "devices/debug/debug_ports.h"

@@ -6,11 +6,14 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
+#include "devices/core/guest_memory.h"
 #include "devices/testing/fake_guest_memory.h"
 #include "devices/virtio/virt_queue.h"
 #include "devices/virtio/virt_ring.h"
+#include "devices/virtio/virtio_device.h"
 #include "loop/check.h"
 
 namespace skiff::devices {

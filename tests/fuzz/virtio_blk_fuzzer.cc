@@ -2,19 +2,23 @@
 // A hostile driver before a virtio-blk device: chains, headers, rings, resets and completions in
 // any order. Nothing may crash, hang, or be touched that the driver did not offer.
 #include <fuzzer/FuzzedDataProvider.h>
+#include <linux/virtio_blk.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
+#include "block/block_channel.h"
 #include "block/testing/fake_channel.h"
 #include "devices/testing/fake_guest_memory.h"
 #include "devices/testing/fake_transport.h"
 #include "devices/testing/guest_driver.h"
 #include "devices/virtio/blk/virtio_blk.h"
+#include "devices/virtio/virtio_device.h"
 #include "loop/check.h"
 #include "loop/log.h"
 #include "loop/testing/manual_loop.h"

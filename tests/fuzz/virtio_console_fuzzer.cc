@@ -6,14 +6,17 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <string>
+#include <utility>
 #include <vector>
 
+#include "devices/core/guest_memory.h"
 #include "devices/testing/fake_console_backend.h"
 #include "devices/testing/fake_guest_memory.h"
 #include "devices/testing/fake_transport.h"
 #include "devices/testing/guest_driver.h"
+#include "devices/virtio/console/console_port.h"
 #include "devices/virtio/console/virtio_console.h"
+#include "devices/virtio/virtio_device.h"
 #include "loop/check.h"
 #include "loop/log.h"
 #include "loop/testing/manual_loop.h"

@@ -13,6 +13,7 @@
 
 #include "devices/core/bus.h"
 #include "devices/pci/pci_bus.h"
+#include "devices/pci/pci_registers.h"
 #include "devices/testing/fake_doorbell.h"
 #include "devices/testing/fake_irq.h"
 #include "devices/testing/fake_msi.h"

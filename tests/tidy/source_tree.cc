@@ -4,9 +4,13 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cstddef>
 #include <filesystem>
 #include <fstream>
 #include <regex>
+#include <string>
+#include <string_view>
+#include <vector>
 
 namespace skiff::tidy {
 namespace {

@@ -2,16 +2,23 @@
 #include "firmware/acpi/tables.h"
 
 #include <gmock/gmock.h>
-#include <unistd.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <ios>
 #include <iterator>
 #include <numeric>
+#include <span>
 #include <string>
+#include <vector>
 
+#include "devices/core/guest_memory.h"
+#include "firmware/acpi/resources.h"
 #include "firmware/bytes.h"
 #include "firmware/layout.h"
 
