@@ -2,8 +2,14 @@
 #include "vmm/char_console_backend.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <memory>
+#include <span>
 #include <utility>
+
+#include "devices/chardev/char_backend.h"
 
 namespace skiff::vmm {
 

@@ -6,8 +6,14 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cstdint>
 #include <cstring>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
+#include "loop/result.h"
 #include "vmm/machine_layout.h"
 
 namespace skiff::vmm {

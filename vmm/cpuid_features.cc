@@ -2,9 +2,17 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
 #include <numeric>
+#include <span>
+#include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
+#include "loop/result.h"
 #include "vmm/cpuid.h"
 
 namespace skiff::vmm {

@@ -5,10 +5,19 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <ratio>
+#include <string>
+#include <system_error>
 #include <utility>
+#include <vector>
 
+#include "devices/core/guest_memory.h"
+#include "loop/result.h"
+#include "vmm/cpuid.h"
 #include "vmm/kvm/kvm_system.h"
 #include "vmm/kvm/payload_guest.h"
 #include "vmm/kvm/vcpu.h"

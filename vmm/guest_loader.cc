@@ -2,13 +2,21 @@
 #include "vmm/guest_loader.h"
 
 #include <array>
+#include <cstddef>
+#include <utility>
 #include <vector>
 
+#include "devices/core/guest_memory.h"
+#include "firmware/acpi/tables.h"
 #include "firmware/boot.h"
 #include "firmware/guest_init/guest_init.h"
 #include "firmware/guest_init/protocol.h"
+#include "firmware/memory_map.h"
 #include "loop/file.h"
-#include "loop/log.h"
+#include "loop/result.h"
+#include "vmm/config/machine_config.h"
+#include "vmm/cpuid.h"
+#include "vmm/kvm/vcpu.h"
 #include "vmm/machine_layout.h"
 
 namespace skiff::vmm {

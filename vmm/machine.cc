@@ -1,17 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "vmm/machine.h"
 
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
-#include "loop/log.h"
+#include "loop/event_loop.h"
+#include "loop/result.h"
 #include "vmm/cli/exit_status.h"
+#include "vmm/config/machine_config.h"
+#include "vmm/cpuid.h"
 #include "vmm/doctor.h"
 #include "vmm/guest_loader.h"
+#include "vmm/kvm/kvm_system.h"
+#include "vmm/kvm/vcpu.h"
+#include "vmm/kvm/vm.h"
+#include "vmm/machine_control.h"
+#include "vmm/machine_devices.h"
+#include "vmm/memory_slots.h"
+#include "vmm/vcpu_thread.h"
 
 namespace skiff::vmm {
 namespace {
 
-using loop::Error;
 using loop::Result;
 using loop::Task;
 

@@ -5,26 +5,48 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <utility>
 
+#include "block/file_device.h"
 #include "block/open_image.h"
+#include "devices/acpi/acpi_pm.h"
+#include "devices/acpi/reset_port.h"
+#include "devices/chardev/char_backend.h"
 #include "devices/chardev/char_options.h"
+#include "devices/chardev/char_port.h"
+#include "devices/core/device.h"
+#include "devices/core/irq_line.h"
 #include "devices/debug/debug_ports.h"
 #include "devices/i8042/i8042.h"
+#include "devices/pci/pci_bus.h"
 #include "devices/rtc/cmos_rtc.h"
 #include "devices/serial/uart16550.h"
 #include "devices/virtio/blk/virtio_blk.h"
+#include "devices/virtio/console/console_port.h"
+#include "devices/virtio/console/virtio_console.h"
 #include "devices/virtio/rng/virtio_rng.h"
 #include "devices/virtio/transport/virtio_mmio.h"
 #include "devices/virtio/transport/virtio_pci.h"
+#include "devices/virtio/virtio_device.h"
+#include "firmware/acpi/resources.h"
+#include "firmware/acpi/tables.h"
 #include "loop/awaitables.h"
+#include "loop/event_loop.h"
+#include "loop/io_thread.h"
 #include "loop/log.h"
+#include "loop/result.h"
+#include "loop/worker_pool.h"
+#include "vmm/char_console_backend.h"
+#include "vmm/config/machine_config.h"
+#include "vmm/console_ports.h"
 #include "vmm/machine_layout.h"
 
 namespace skiff::vmm {
 namespace {
 
-using devices::Device;
 using loop::Error;
 using loop::ErrorKind;
 using loop::Result;

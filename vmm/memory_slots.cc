@@ -9,12 +9,18 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <cstring>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <system_error>
 #include <utility>
+#include <vector>
 
-#include "loop/log.h"
+#include "devices/core/guest_memory.h"
+#include "loop/result.h"
 #include "loop/thread.h"
 #include "vmm/cpuid.h"
+#include "vmm/kvm/vm.h"
 #include "vmm/machine_layout.h"
 
 namespace skiff::vmm {
@@ -93,7 +99,7 @@ Result<void> preallocate(std::byte* start, uint64_t size_bytes) {
     return Error(ErrorKind::kExhausted,
                  fmt::format("Preallocating {} MiB of guest memory: {}; give the guest less, or "
                              "leave prealloc=on out",
-                             size_bytes / kMiB, std::strerror(os_error)),
+                             size_bytes / kMiB, std::generic_category().message(os_error)),
                  os_error);
   return {};
 }
@@ -104,7 +110,7 @@ Result<void> lock_pages(std::byte* start, uint64_t size_bytes) {
   return Error(os_error == EPERM ? ErrorKind::kPermission : ErrorKind::kExhausted,
                fmt::format("Locking {} MiB of guest memory: {}; raise the limit on locked memory "
                            "(ulimit -l, LimitMEMLOCK=), or leave mlock=on out",
-                           size_bytes / kMiB, std::strerror(os_error)),
+                           size_bytes / kMiB, std::generic_category().message(os_error)),
                os_error);
 }
 

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "vmm/run.h"
 
+#include <spdlog/fmt/fmt.h>
+
+#include <signal.h>
+
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -9,8 +14,9 @@
 #include <utility>
 
 #include "loop/event_loop.h"
-#include "loop/log.h"
+#include "loop/result.h"
 #include "vmm/cli/exit_status.h"
+#include "vmm/config/machine_config.h"
 #include "vmm/machine.h"
 #include "vmm/serial_tail.h"
 #include "vmm/services/control_server.h"

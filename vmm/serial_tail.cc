@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "vmm/serial_tail.h"
 
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "devices/chardev/char_backend.h"
+
 namespace skiff::vmm {
 
 class SerialTail::Backend final : public devices::CharBackend {

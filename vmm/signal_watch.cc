@@ -2,13 +2,20 @@
 #include "vmm/signal_watch.h"
 
 #include <poll.h>
-#include <pthread.h>
+#include <signal.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
+#include <functional>
+#include <memory>
 #include <utility>
+
+#include "loop/event_loop.h"
+#include "loop/result.h"
+#include "loop/unique_fd.h"
 
 namespace skiff::vmm {
 namespace {

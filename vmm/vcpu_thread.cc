@@ -1,18 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "vmm/vcpu_thread.h"
 
-#include <pthread.h>
 #include <signal.h>
 #include <spdlog/fmt/fmt.h>
 
+#include <atomic>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <deque>
+#include <functional>
+#include <memory>
 #include <optional>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "loop/check.h"
-#include "loop/log.h"
 #include "loop/mutex.h"
+#include "loop/result.h"
+#include "loop/thread.h"
+#include "loop/thread_annotations.h"
+#include "loop/unique_fd.h"
+#include "vmm/kvm/kvm_statistics.h"
+#include "vmm/kvm/vcpu.h"
 
 namespace skiff::vmm {
 
@@ -266,9 +277,10 @@ VcpuThread::~VcpuThread() {
 }
 
 Result<void> VcpuThread::wait_ready() {
-  const loop::MutexLock lock(impl_->mutex);
-  while (!impl_->ready) impl_->changed.wait(impl_->mutex);
-  return *impl_->ready;
+  Impl& impl = *impl_;
+  const loop::MutexLock lock(impl.mutex);
+  while (!impl.ready) impl.changed.wait(impl.mutex);
+  return *impl.ready;
 }
 
 void VcpuThread::resume() { impl_->send({.kind = Request::Kind::kResume}); }

@@ -2,8 +2,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <string>
+#include <string_view>
+#include <vector>
 
+#include "loop/check.h"
+#include "loop/result.h"
 #include "vmm/config/config_file.h"
 #include "vmm/config/machine_config.h"
 #include "vmm/config/option_text.h"

@@ -4,16 +4,25 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/types.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <functional>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "loop/check.h"
+#include "loop/result.h"
 #include "loop/testing/manual_loop.h"
+#include "loop/unique_fd.h"
+#include "vmm/machine_control.h"
 
 namespace skiff::vmm {
 namespace {

@@ -4,7 +4,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <ios>
 #include <set>
+#include <string_view>
+#include <vector>
+
+#include "loop/result.h"
 
 namespace skiff::vmm {
 namespace {

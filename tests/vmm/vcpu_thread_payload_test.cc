@@ -1,14 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "vmm/vcpu_thread.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
 #include <set>
+#include <span>
+#include <utility>
+#include <vector>
 
+#include "devices/core/bus.h"
+#include "loop/check.h"
+#include "loop/event_loop.h"
+#include "loop/result.h"
 #include "tests/vmm/kvm/payload_test_guest.h"
+#include "vmm/kvm/kvm_statistics.h"
+#include "vmm/kvm/payload_guest.h"
+#include "vmm/kvm/vcpu.h"
+#include "vmm/vcpu_thread.h"
 
 namespace skiff::vmm {
 namespace {

@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "vmm/cli/command_line.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <cstdio>
 #include <map>
+#include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
+#include "loop/result.h"
 #include "vmm/cli/exit_status.h"
 #include "vmm/config/config_file.h"
+#include "vmm/config/machine_config.h"
 
 namespace skiff::vmm {
 namespace {

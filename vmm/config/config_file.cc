@@ -1,11 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "vmm/config/config_file.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <algorithm>
+#include <cstdint>
 #include <nlohmann/json.hpp>
-#include <utility>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "loop/file.h"
+#include "loop/result.h"
+#include "vmm/config/machine_config.h"
+#include "vmm/config/option_text.h"
 
 namespace skiff::vmm {
 namespace {

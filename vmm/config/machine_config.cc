@@ -3,8 +3,20 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
+#include "loop/cpu_set.h"
+#include "loop/log.h"
+#include "loop/result.h"
+#include "loop/thread.h"
+#include "vmm/config/option_text.h"
 #include "vmm/cpuid.h"
 
 namespace skiff::vmm {

@@ -1,11 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "vmm/config/option_text.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <algorithm>
 #include <charconv>
+#include <cstddef>
+#include <cstdint>
 #include <limits>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <vector>
 
-#include "loop/log.h"
+#include "loop/result.h"
 
 namespace skiff::vmm {
 namespace {
@@ -78,9 +88,9 @@ Result<void> apply_fields(std::string_view option, std::span<const KeyValue> pai
 
 std::optional<uint64_t> parse_uint(std::string_view text, uint64_t min, uint64_t max) {
   uint64_t value = 0;
-  const char* end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data(), end, value);
-  if (error != std::errc() || stop != end || value < min || value > max) return std::nullopt;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool is_whole = stop == text.data() + text.size();
+  if (error != std::errc() || !is_whole || value < min || value > max) return std::nullopt;
   return value;
 }
 

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "vmm/kvm/boot_registers.h"
 
+#include <cstdint>
+
+#include "vmm/kvm/vcpu.h"
+
 namespace skiff::vmm {
 namespace {
 

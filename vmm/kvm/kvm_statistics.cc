@@ -2,12 +2,18 @@
 #include "vmm/kvm/kvm_statistics.h"
 
 #include <linux/kvm.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <span>
+#include <utility>
+#include <vector>
+
+#include "loop/result.h"
 
 namespace skiff::vmm {
 namespace {

@@ -8,11 +8,15 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
+#include <cstdint>
 #include <fstream>
-#include <iterator>
+#include <string>
+#include <system_error>
 #include <utility>
 
+#include "loop/result.h"
+#include "loop/unique_fd.h"
+#include "vmm/cpuid.h"
 #include "vmm/kvm/ioctl.h"
 
 namespace skiff::vmm {
@@ -59,7 +63,8 @@ std::string read_cpuinfo() {
 }
 
 Error open_error(int os_error, const std::string& path) {
-  const std::string what = fmt::format("Opening {}: {}", path, std::strerror(os_error));
+  const std::string what =
+      fmt::format("Opening {}: {}", path, std::generic_category().message(os_error));
   switch (os_error) {
     case EACCES:
     case EPERM:

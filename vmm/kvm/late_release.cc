@@ -5,6 +5,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "loop/unique_fd.h"
+
 namespace skiff::vmm {
 
 loop::UniqueFd release_late(int fd) {

@@ -1,16 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "vmm/kvm/msi_router.h"
 
+#include <linux/kvm.h>
 #include <spdlog/fmt/fmt.h>
 #include <sys/eventfd.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
+#include <map>
+#include <memory>
 #include <optional>
 #include <utility>
 
-#include "loop/log.h"
+#include "devices/core/msi.h"
+#include "loop/mutex.h"
+#include "loop/result.h"
 #include "loop/unique_fd.h"
 #include "vmm/kvm/ioctl.h"
 #include "vmm/machine_layout.h"

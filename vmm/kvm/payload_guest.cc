@@ -2,7 +2,12 @@
 #include "vmm/kvm/payload_guest.h"
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
 
+#include "devices/core/guest_memory.h"
+#include "vmm/kvm/vcpu.h"
 #include "vmm/machine_layout.h"
 
 namespace skiff::vmm {

@@ -3,22 +3,31 @@
 
 #include <linux/kvm.h>
 #include <spdlog/fmt/fmt.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
+#include "loop/result.h"
+#include "loop/unique_fd.h"
+#include "vmm/cpuid.h"
 #include "vmm/kvm/boot_registers.h"
 #include "vmm/kvm/ioctl.h"
 #include "vmm/kvm/vcpu_report.h"
+#include "vmm/kvm/vm.h"
 
 namespace skiff::vmm {
 
 using loop::Error;
-using loop::ErrorKind;
 using loop::Result;
 
 namespace {

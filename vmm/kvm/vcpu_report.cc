@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "vmm/kvm/vcpu_report.h"
 
+#include <linux/kvm.h>
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <system_error>
 
 #include "vmm/kvm/ioctl.h"
+#include "vmm/kvm/vcpu.h"
+#include "vmm/kvm/vm.h"
 
 namespace skiff::vmm {
 namespace {
@@ -93,7 +99,7 @@ std::string describe_vcpu(int vcpu_fd, const VcpuExit& exit, const kvm_run& run,
   kvm_regs regs{};
   kvm_sregs sregs{};
   if (kvm_ioctl(vcpu_fd, KVM_GET_REGS, &regs) < 0 || kvm_ioctl(vcpu_fd, KVM_GET_SREGS, &sregs) < 0)
-    return text + fmt::format("\nRegisters unreadable: {}", std::strerror(errno));
+    return text + fmt::format("\nRegisters unreadable: {}", std::generic_category().message(errno));
   if (exit.kind == VcpuExitKind::kShutdown && regs.rip == 0xfff0)
     text += "\nKVM on AMD processors has reset the registers; these are not those of the fault:";
   auto u64 = [](uint64_t value) { return fmt::format("{:016x}", value); };

@@ -3,17 +3,31 @@
 
 #include <linux/kvm.h>
 #include <spdlog/fmt/fmt.h>
+#include <sys/ioctl.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <memory>
+#include <span>
+#include <system_error>
 #include <utility>
+#include <vector>
 
+#include "devices/core/doorbell.h"
+#include "devices/core/irq_line.h"
+#include "devices/core/msi.h"
 #include "loop/check.h"
+#include "loop/event_notifier.h"
 #include "loop/log.h"
+#include "loop/result.h"
+#include "loop/unique_fd.h"
 #include "vmm/kvm/ioctl.h"
+#include "vmm/kvm/kvm_system.h"
 #include "vmm/kvm/late_release.h"
 #include "vmm/kvm/msi_router.h"
 #include "vmm/machine_layout.h"
@@ -37,7 +51,8 @@ class KvmIrqLine final : public devices::IrqLine {
     if (high_.exchange(high, std::memory_order_relaxed) == high) return;
     kvm_irq_level level{.irq = gsi_, .level = high ? 1U : 0U};
     if (kvm_ioctl(vm_fd_, KVM_IRQ_LINE, &level) < 0)
-      SKIFF_LOG_LIMITED(kError, "Setting interrupt line {}: {}", gsi_, std::strerror(errno));
+      SKIFF_LOG_LIMITED(kError, "Setting interrupt line {}: {}", gsi_,
+                        std::generic_category().message(errno));
   }
 
  private:
@@ -181,7 +196,7 @@ void Vm::detach(const devices::DoorbellAddress& where, const loop::EventNotifier
   request.flags |= KVM_IOEVENTFD_FLAG_DEASSIGN;
   if (kvm_ioctl(fd(), KVM_IOEVENTFD, &request) < 0)
     SKIFF_LOG_LIMITED(kWarn, "Detaching the doorbell at {:#x}: {}", where.address,
-                      std::strerror(errno));
+                      std::generic_category().message(errno));
 }
 
 Result<std::unique_ptr<devices::MsiVector>> Vm::create_vector() {

@@ -3,21 +3,28 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <utility>
 
+#include "loop/event_loop.h"
 #include "loop/log.h"
+#include "loop/result.h"
+#include "loop/unique_fd.h"
 #include "loop/unix_socket.h"
+#include "vmm/machine_control.h"
 
 namespace skiff::vmm {
 namespace {
 
-using loop::Error;
-using loop::ErrorKind;
 using loop::Result;
 using Json = nlohmann::json;
 

@@ -6,10 +6,22 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
+#include "devices/virtio/console/console_backend.h"
+#include "devices/virtio/console/fd_console_backend.h"
 #include "firmware/guest_init/protocol.h"
+#include "loop/event_loop.h"
 #include "loop/log.h"
+#include "loop/result.h"
+#include "vmm/console_ports.h"
 
 namespace skiff::vmm {
 namespace {

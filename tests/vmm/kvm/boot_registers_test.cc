@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "vmm/kvm/vcpu.h"
+
 namespace skiff::vmm {
 namespace {
 

@@ -2,7 +2,12 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cstdint>
+#include <memory>
+
 #include "tests/vmm/kvm/payload_test_guest.h"
+#include "vmm/kvm/payload_guest.h"
+#include "vmm/kvm/vcpu.h"
 
 namespace skiff::vmm {
 namespace {

@@ -4,10 +4,14 @@
 #include <gtest/gtest.h>
 #include <linux/kvm.h>
 #include <sys/mman.h>
+#include <sys/types.h>
 #include <unistd.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 
+#include "loop/result.h"
 #include "loop/unique_fd.h"
 
 namespace skiff::vmm {

@@ -4,6 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <string>
+
+#include "loop/result.h"
+
 namespace skiff::vmm {
 namespace {
 

@@ -3,11 +3,20 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <utility>
 
+#include "loop/result.h"
+#include "vmm/cpuid.h"
+#include "vmm/kvm/kvm_system.h"
+#include "vmm/kvm/payload_guest.h"
+#include "vmm/kvm/vcpu.h"
+#include "vmm/kvm/vm.h"
 #include "vmm/machine_layout.h"
+#include "vmm/memory_slots.h"
 
 namespace skiff::vmm {
 namespace {

@@ -2,7 +2,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <string>
+
 #include "tests/vmm/kvm/payload_test_guest.h"
+#include "vmm/kvm/payload_guest.h"
+#include "vmm/kvm/vcpu.h"
 
 namespace skiff::vmm {
 namespace {

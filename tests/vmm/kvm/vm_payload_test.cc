@@ -1,16 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "vmm/kvm/vm.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/sysinfo.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "devices/core/doorbell.h"
+#include "devices/core/guest_memory.h"
 #include "loop/event_notifier.h"
+#include "loop/result.h"
 #include "tests/vmm/kvm/payload_test_guest.h"
+#include "vmm/kvm/kvm_system.h"
+#include "vmm/kvm/vcpu.h"
+#include "vmm/kvm/vm.h"
 #include "vmm/machine_layout.h"
+#include "vmm/memory_slots.h"
 
 namespace skiff::vmm {
 namespace {
