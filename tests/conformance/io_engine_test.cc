@@ -182,6 +182,7 @@ TEST_P(IoEngineTest, BatchOfManyCompletesEachOnce) {
   std::vector<iovec> iov;
   std::vector<Probe> probes(kRequests);
   std::vector<IoRequest*> batch;
+  iov.reserve(kRequests);
   for (size_t i = 0; i < kRequests; ++i) iov.push_back({out.data() + i * 512, 512});
   for (size_t i = 0; i < kRequests; ++i) {
     probes[i].set(IoOp::kWrite, fd_.get(), i * 512, {&iov[i], 1});
