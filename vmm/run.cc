@@ -78,6 +78,10 @@ Result<void> Run::start() {
   if (has_session()) {
     SKIFF_RETURN_IF_ERROR(start_session());
     surroundings.console_ports = session_->ports();
+    surroundings.serial_tail = &serial_tail_;
+  } else if (config_.serials.empty() && !uses_stdio(config_)) {
+    // Somebody who boots a kernel wants to see it.
+    config_.serials.emplace_back("stdio");
   }
   auto machine = Machine::create(config_, std::move(surroundings));
   if (!machine) return machine.error();

@@ -12,11 +12,12 @@
 #include <string>
 #include <vector>
 
+#include "tests/payload/payload_elf.h"
 #include "tests/perf/child_process.h"
-#include "tests/perf/payload_elf.h"
 
 namespace {
 
+using skiff::payload::operator+;
 using skiff::perf::Sample;
 using Command = std::vector<std::string>;
 
@@ -26,7 +27,7 @@ constexpr int kGuestEndedItself = 1;  // (0 << 1) | 1.
 
 std::string write_payload(const char* name, const std::vector<uint8_t>& code) {
   std::string path = "/tmp/skiff-bench-" + std::to_string(::getpid()) + "-" + name;
-  const std::vector<uint8_t> elf = skiff::perf::pvh_elf(code);
+  const std::vector<uint8_t> elf = skiff::payload::pvh_elf(code);
   std::ofstream(path, std::ios::binary)
       .write(reinterpret_cast<const char*>(elf.data()), static_cast<std::streamsize>(elf.size()));
   return path;
@@ -117,8 +118,10 @@ int main(int argc, char** argv) {
   const std::string skiff = argv[1];
   const std::string qemu = argc > 2 ? argv[2] : "";
   const int rounds = argc > 3 ? std::max(1, std::atoi(argv[3])) : kDefaultRounds;
-  const std::string exiting = write_payload("exit.elf", skiff::perf::exiting_payload());
-  const std::string halting = write_payload("halt.elf", skiff::perf::halting_payload());
+  const std::string exiting = write_payload("exit.elf", skiff::payload::debug_exit(0));
+  const std::string halting =
+      write_payload("halt.elf", skiff::payload::out8(0x3f8, '!') + skiff::payload::Code{0xfa} +
+                                    skiff::payload::halt());
 
   bool ok = true;
   for (const int cpus : {1, 4, 16, 64}) {

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "tests/perf/payload_elf.h"
+#include "tests/payload/payload_elf.h"
 
 #include <elf.h>
 
 #include <cstddef>
 #include <cstring>
 
-namespace skiff::perf {
+namespace skiff::payload {
 namespace {
 
-constexpr uint64_t kLoadAddress = 0x100000;
+constexpr uint32_t kLoadAddress = 0x100000;
 constexpr size_t kCodeOffset = 0x1000;
 constexpr uint32_t kPvhEntryNote = 18;  // XEN_ELFNOTE_PHYS32_ENTRY.
 
@@ -26,28 +26,52 @@ void put(std::vector<uint8_t>& file, size_t offset, const T& value) {
 
 }  // namespace
 
-std::vector<uint8_t> exiting_payload() {
-  return {
-      0x66, 0xba, 0xf4, 0x00,  // mov dx, 0xf4
-      0x31, 0xc0,              // xor eax, eax
-      0xee,                    // out dx, al
-      0xf4,                    // hlt
-      0xeb, 0xfd,              // jmp to the hlt
-  };
+Code operator+(Code first, const Code& second) {
+  first.insert(first.end(), second.begin(), second.end());
+  return first;
 }
 
-std::vector<uint8_t> halting_payload() {
-  return {
-      0x66, 0xba, 0xf8, 0x03,  // mov dx, 0x3f8
-      0xb0, 0x21,              // mov al, '!'
-      0xee,                    // out dx, al
-      0xfa,                    // cli
-      0xf4,                    // hlt
-      0xeb, 0xfd,              // jmp to the hlt
-  };
+Code out8(uint16_t port, uint8_t value) {
+  return {0x66, 0xba,  static_cast<uint8_t>(port), static_cast<uint8_t>(port >> 8),  // mov dx, port
+          0xb0, value,  // mov al, value
+          0xee};        // out dx, al
 }
 
-std::vector<uint8_t> pvh_elf(const std::vector<uint8_t>& code) {
+Code out16(uint16_t port, uint16_t value) {
+  return {
+      0x66, 0xba, static_cast<uint8_t>(port),  static_cast<uint8_t>(port >> 8),   // mov dx, port
+      0x66, 0xb8, static_cast<uint8_t>(value), static_cast<uint8_t>(value >> 8),  // mov ax, value
+      0x66, 0xef};                                                                // out dx, ax
+}
+
+Code halt() {
+  return {0xf4,         // hlt
+          0xeb, 0xfd};  // jmp to it
+}
+
+Code debug_exit(uint8_t value) { return out8(0xf4, value) + halt(); }
+
+std::vector<uint8_t> multiboot_file(const Code& code) {
+  constexpr uint32_t kMagic = 0x1badb002;
+  constexpr uint32_t kHasAddressFields = 1 << 16;
+  constexpr uint32_t kHeaderBytes = 32;
+  const auto end = static_cast<uint32_t>(kLoadAddress + kHeaderBytes + code.size());
+  const uint32_t header[kHeaderBytes / 4] = {
+      kMagic,
+      kHasAddressFields,  // Then: checksum, header, load, end of load, end of bss, entry.
+      0u - kMagic - kHasAddressFields,
+      kLoadAddress,
+      kLoadAddress,
+      end,
+      end,
+      kLoadAddress + kHeaderBytes};
+  std::vector<uint8_t> file(kHeaderBytes);
+  std::memcpy(file.data(), header, sizeof(header));
+  file.insert(file.end(), code.begin(), code.end());
+  return file;
+}
+
+std::vector<uint8_t> pvh_elf(const Code& code) {
   constexpr size_t kProgramHeaders = sizeof(Elf64_Ehdr);
   constexpr size_t kNote = kProgramHeaders + 2 * sizeof(Elf64_Phdr);
   std::vector<uint8_t> file(kCodeOffset + code.size());
@@ -88,4 +112,4 @@ std::vector<uint8_t> pvh_elf(const std::vector<uint8_t>& code) {
   return file;
 }
 
-}  // namespace skiff::perf
+}  // namespace skiff::payload
