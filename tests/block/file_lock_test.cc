@@ -13,7 +13,7 @@
 
 #include "loop/result.h"
 #include "loop/unique_fd.h"
-#include "tests/block/temp_dir.h"
+#include "tests/temp_dir.h"
 
 namespace skiff::block {
 namespace {

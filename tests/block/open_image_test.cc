@@ -21,7 +21,7 @@
 #include "block/file_device.h"
 #include "loop/result.h"
 #include "loop/worker_pool.h"
-#include "tests/block/temp_dir.h"
+#include "tests/temp_dir.h"
 
 namespace skiff::block {
 namespace {

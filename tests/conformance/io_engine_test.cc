@@ -22,7 +22,7 @@
 #include "loop/event_loop.h"
 #include "loop/result.h"
 #include "loop/worker_pool.h"
-#include "tests/block/temp_dir.h"
+#include "tests/temp_dir.h"
 
 namespace skiff::block {
 namespace {

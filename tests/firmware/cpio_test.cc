@@ -2,7 +2,6 @@
 #include "firmware/cpio.h"
 
 #include <gmock/gmock.h>
-#include <unistd.h>
 
 #include <array>
 #include <cstddef>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "tests/firmware/kernel_images.h"
+#include "tests/temp_dir.h"
 
 namespace skiff::firmware {
 namespace {
@@ -61,10 +61,8 @@ TEST(CpioWriterTest, CpioListsWhatWasWritten) {
   ASSERT_TRUE(writer.add_device("dev/vda", 0660, {CpioDevice::kBlock, 254, 0}));
   ASSERT_TRUE(writer.add_file("init", 0755, to_bytes("#!/bin/sh\n")));
   ASSERT_TRUE(writer.add_file("empty", 0644, {}));
-  std::string path = ::testing::TempDir() + "skiff-cpio-XXXXXX";
-  const int fd = mkstemp(path.data());
-  ASSERT_GE(fd, 0);
-  close(fd);
+  const TempDir directory;
+  const std::string path = directory.path("archive");
   std::ofstream(path, std::ios::binary) << text_of(writer.finish());
   FILE* pipe = popen(("cpio -tv --quiet < " + path + " 2>&1").c_str(), "r");
   ASSERT_NE(pipe, nullptr);
@@ -72,7 +70,6 @@ TEST(CpioWriterTest, CpioListsWhatWasWritten) {
   std::array<char, 256> line;
   while (fgets(line.data(), line.size(), pipe) != nullptr) listing += line.data();
   EXPECT_EQ(pclose(pipe), 0) << listing;
-  unlink(path.c_str());
   EXPECT_THAT(listing, ::testing::ContainsRegex("drwxr-xr-x .* dev\n"));
   EXPECT_THAT(listing, ::testing::ContainsRegex("crw------- .*5, +1 .* dev/console\n"));
   EXPECT_THAT(listing, ::testing::ContainsRegex("brw-rw---- .*254, +0 .* dev/vda\n"));

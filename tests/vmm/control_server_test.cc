@@ -22,6 +22,7 @@
 #include "loop/result.h"
 #include "loop/testing/manual_loop.h"
 #include "loop/unique_fd.h"
+#include "tests/temp_dir.h"
 #include "vmm/machine_control.h"
 
 namespace skiff::vmm {
@@ -49,7 +50,7 @@ class FakeMachine final : public MachineControl {
 
 class ControlServerTest : public ::testing::Test {
  protected:
-  ControlServerTest() : path_(::testing::TempDir() + "skiff-control-" + std::to_string(getpid())) {
+  ControlServerTest() {
     auto server = ControlServer::create(loop_, machine_, path_);
     SKIFF_CHECK(server.has_value());
     server_ = *std::move(server);
@@ -76,7 +77,8 @@ class ControlServerTest : public ::testing::Test {
 
   loop::ManualLoop loop_;
   FakeMachine machine_;
-  std::string path_;
+  TempDir directory_;
+  const std::string path_ = directory_.path("control");
   std::unique_ptr<ControlServer> server_;
 };
 

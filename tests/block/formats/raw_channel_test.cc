@@ -24,7 +24,7 @@
 #include "block/io_engine.h"
 #include "loop/event_loop.h"
 #include "loop/worker_pool.h"
-#include "tests/block/temp_dir.h"
+#include "tests/temp_dir.h"
 
 namespace skiff::block {
 namespace {

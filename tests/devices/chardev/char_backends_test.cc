@@ -31,6 +31,7 @@
 #include "loop/result.h"
 #include "loop/testing/manual_loop.h"
 #include "loop/unique_fd.h"
+#include "tests/temp_dir.h"
 
 namespace skiff::devices {
 namespace {
@@ -95,16 +96,6 @@ struct Terminal {
 
 class CharBackendsTest : public ::testing::Test {
  protected:
-  CharBackendsTest() {
-    std::string path = std::filesystem::temp_directory_path() / "skiff-chardev-XXXXXX";
-    EXPECT_NE(::mkdtemp(path.data()), nullptr);
-    folder_ = path;
-  }
-  ~CharBackendsTest() override {
-    port_.reset();
-    std::filesystem::remove_all(folder_);
-  }
-
   loop::Result<void> open(const CharConfig& config, const StdioOptions& stdio = {}) {
     auto backend = create_char_backend(loop_, config, stdio);
     if (!backend) return backend.error();
@@ -141,7 +132,8 @@ class CharBackendsTest : public ::testing::Test {
   }
 
   loop::ManualLoop loop_;
-  std::filesystem::path folder_;
+  const TempDir dir_;
+  const std::filesystem::path folder_ = dir_.path();
   std::optional<CharPort> port_;
   std::string keys_;
 };

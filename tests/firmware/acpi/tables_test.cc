@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <ios>
@@ -21,6 +20,7 @@
 #include "firmware/acpi/resources.h"
 #include "firmware/bytes.h"
 #include "firmware/layout.h"
+#include "tests/temp_dir.h"
 
 namespace skiff::firmware {
 namespace {
@@ -179,15 +179,11 @@ class IaslTest : public AcpiTablesTest {
  protected:
   void SetUp() override {
     if (std::system("command -v iasl >/dev/null") != 0) GTEST_SKIP() << "iasl is not installed";
-    std::string path = ::testing::TempDir() + "skiff-acpi-XXXXXX";
-    ASSERT_NE(mkdtemp(path.data()), nullptr);
-    directory_ = path;
   }
-  void TearDown() override { std::filesystem::remove_all(directory_); }
 
   // Disassembles and compiles again; the source text, or an empty string with a test failure.
   std::string round_trip(const AcpiTable& table) {
-    const std::string stem = (directory_ / table.signature).string();
+    const std::string stem = directory_.path(table.signature);
     std::ofstream(stem + ".dat", std::ios::binary)
         .write(reinterpret_cast<const char*>(table.bytes.data()),
                static_cast<std::streamsize>(table.bytes.size()));
@@ -205,7 +201,7 @@ class IaslTest : public AcpiTablesTest {
     std::ifstream file(path);
     return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
   }
-  std::filesystem::path directory_;
+  TempDir directory_;
 };
 
 TEST_F(IaslTest, DsdtNamesEveryDevice) {

@@ -27,8 +27,8 @@
 #include "loop/event_notifier.h"
 #include "loop/io_thread.h"
 #include "loop/worker_pool.h"
-#include "tests/block/temp_dir.h"
 #include "tests/devices/virtio/blk/blk_fixture.h"
+#include "tests/temp_dir.h"
 
 namespace skiff::devices {
 namespace {
@@ -80,7 +80,7 @@ class BlkIntegrityTest : public ::testing::TestWithParam<IntegrityCase> {
         loop::IoThread::create({.name = "io0", .loop = {.backend = GetParam().backend}});
     if (!io_thread) GTEST_SKIP() << io_thread.error().message();
     io_thread_ = *std::move(io_thread);
-    model_ = block::pattern(kSectors * 512, seed_);
+    model_ = pattern(kSectors * 512, seed_);
     auto image = block::open_image(
         {.path = dir_.make_file("disk.img", model_), .direct = GetParam().direct}, *pool_);
     if (!image && GetParam().direct == block::DirectIo::kOn)
@@ -153,7 +153,7 @@ class BlkIntegrityTest : public ::testing::TestWithParam<IntegrityCase> {
                                                    .flags = unmap ? 1u : 0u});
       chain.push_back(DriverBuffer::readable(slot.data, 16));
     } else if (slot.type == VIRTIO_BLK_T_OUT) {
-      auto content = block::pattern(bytes, static_cast<uint32_t>(random_()));
+      auto content = pattern(bytes, static_cast<uint32_t>(random_()));
       EXPECT_TRUE(memory_.memory().write(slot.data, content));
       std::ranges::copy(content, model_.begin() + static_cast<ptrdiff_t>(slot.sector * 512));
       // In two pieces, cut anywhere.
@@ -194,7 +194,7 @@ class BlkIntegrityTest : public ::testing::TestWithParam<IntegrityCase> {
     return std::ranges::any_of(slots_, [](const Slot& slot) { return slot.busy; });
   }
 
-  block::TempDir dir_;
+  TempDir dir_;
   uint32_t seed_ = 0;
   std::mt19937 random_;
   std::vector<std::byte> model_;

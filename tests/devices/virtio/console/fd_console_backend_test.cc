@@ -26,6 +26,7 @@
 #include "loop/result.h"
 #include "loop/testing/manual_loop.h"
 #include "loop/unique_fd.h"
+#include "tests/temp_dir.h"
 
 namespace skiff::devices {
 namespace {
@@ -128,11 +129,11 @@ TEST_F(FdConsoleBackendTest, EndOfInputClosesAPortWithoutOutput) {
 
 // As in `skiff run ... < fifo`. Opened again it would never report its end.
 TEST_F(FdConsoleBackendTest, FifoWhoseWriterLeftBeforeWeCameStillEnds) {
-  const std::string path = ::testing::TempDir() + "/skiff-fifo-" + std::to_string(::getpid());
+  const TempDir directory;
+  const std::string path = directory.path("fifo");
   ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
   UniqueFd reader(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
   UniqueFd writer(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
-  ::unlink(path.c_str());
   put(writer, "last");
   writer.reset();
   create(std::move(reader), {});
@@ -247,10 +248,9 @@ TEST_F(FdConsoleBackendTest, TerminalNeverBlocks) {
 }
 
 TEST_F(FdConsoleBackendTest, FilesAreReadToTheirEndAndWritten) {
-  std::string path = ::testing::TempDir() + "/skiff-console-XXXXXX";
-  UniqueFd file(::mkstemp(path.data()));
-  ASSERT_TRUE(file);
-  put(file, "content");
+  const TempDir directory;
+  const std::string path = directory.path("file");
+  put(UniqueFd(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600)), "content");
   create(UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC)),
          UniqueFd(::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC)));
   EXPECT_EQ(read(), "content");
@@ -258,7 +258,6 @@ TEST_F(FdConsoleBackendTest, FilesAreReadToTheirEndAndWritten) {
   EXPECT_EQ(read(), " more");
   EXPECT_EQ(read(), "");
   EXPECT_TRUE(backend_->is_open());
-  ::unlink(path.c_str());
 }
 
 TEST_F(FdConsoleBackendTest, DevNullIsAnEmptyInputAndTakesAll) {

@@ -17,12 +17,12 @@
 
 #include "loop/unique_fd.h"
 
-namespace skiff::block {
+namespace skiff {
 
 class TempDir {
  public:
   // Under TEST_TMPDIR's file system: /tmp unless gtest is told otherwise.
-  TempDir() : path_(::testing::TempDir() + "skiff-block-XXXXXX") {
+  TempDir() : path_(::testing::TempDir() + "skiff-test-XXXXXX") {
     if (mkdtemp(path_.data()) == nullptr) ADD_FAILURE() << "mkdtemp " << path_;
   }
   ~TempDir() {
@@ -32,6 +32,7 @@ class TempDir {
   TempDir(const TempDir&) = delete;
   TempDir& operator=(const TempDir&) = delete;
 
+  const std::string& path() const { return path_; }
   std::string path(const std::string& name) const { return path_ + "/" + name; }
 
   std::string make_file(const std::string& name, std::span<const std::byte> bytes) const {
@@ -64,4 +65,4 @@ inline std::vector<std::byte> pattern(size_t size_bytes, uint32_t seed = 1) {
   return bytes;
 }
 
-}  // namespace skiff::block
+}  // namespace skiff
