@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <filesystem>
 #include <string>
 
 #include "tests/guest/guest.h"
@@ -58,6 +59,21 @@ TEST(ControlSocket, AnswersWhileTheGuestFloodsAStdoutThatNobodyReads) {
   ASSERT_TRUE(skiff.wait_for_errors("once more")) << skiff.transcript();
   skiff.signal(SIGTERM);
   EXPECT_TRUE(skiff.ends_by_itself());
+  EXPECT_EQ(skiff.finish().status, 123);
+}
+
+// What opens next must not get their numbers, and the guest's output with them.
+TEST(StandardStreams, ThatWereClosedAreNothing) {
+  const ScratchPath socket("control");
+  const ScriptInitrd initrd("while :; do echo 8 bytes; done");
+  SkiffProcess skiff(script_guest(initrd) + Arguments{"--control", socket.path()},
+                     {.standard_streams_closed = true, .user = {}});
+  ControlClient control(socket.path());
+  for (int fd = 0; fd <= 2; ++fd) {
+    const std::string link = "/proc/" + std::to_string(skiff.pid()) + "/fd/" + std::to_string(fd);
+    EXPECT_EQ(std::filesystem::read_symlink(link), "/dev/null") << fd;
+  }
+  EXPECT_THAT(control.ask("quit"), HasSubstr(kOk));
   EXPECT_EQ(skiff.finish().status, 123);
 }
 

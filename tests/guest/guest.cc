@@ -24,6 +24,8 @@ namespace skiff::guest {
 namespace {
 
 constexpr int kAnswerMsMax = 60'000;
+constexpr int kConnectAttemptsMax = 3000;
+constexpr int kConnectPauseMs = 10;
 
 std::string scratch_path(const std::string& name) {
   return ::testing::TempDir() + "skiff-" + std::to_string(::getpid()) + "-" + name;
@@ -164,8 +166,12 @@ loop::UniqueFd connect_unix(const std::string& path) {
   address.sun_family = AF_UNIX;
   EXPECT_LT(path.size(), sizeof(address.sun_path));
   std::strncpy(address.sun_path, path.c_str(), sizeof(address.sun_path) - 1);
-  EXPECT_EQ(::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0)
-      << path << ": " << std::strerror(errno);
+  for (int attempt = 0; attempt < kConnectAttemptsMax; ++attempt) {
+    if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0)
+      return fd;
+    ::poll(nullptr, 0, kConnectPauseMs);
+  }
+  ADD_FAILURE() << path << ": " << std::strerror(errno);
   return fd;
 }
 

@@ -78,6 +78,7 @@ Arguments exec_guest(const std::string& command);
 // One connection to a control socket.
 class ControlClient {
  public:
+  // Waits for somebody to listen.
   explicit ControlClient(const std::string& path);
   // Sends one command and returns the line that answers it.
   std::string ask(const std::string& command);
@@ -86,7 +87,7 @@ class ControlClient {
   loop::UniqueFd fd_;
 };
 
-// Connects to a unix socket; the test fails when nobody listens.
+// Connects to a unix socket, for which it waits half a minute; then the test fails.
 loop::UniqueFd connect_unix(const std::string& path);
 
 }  // namespace skiff::guest
