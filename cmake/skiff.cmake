@@ -45,6 +45,9 @@ function(skiff_test name)
   endif()
 endfunction()
 
+# All fuzzers, without the tests around them.
+add_custom_target(fuzzers)
+
 # skiff_fuzzer(NAME SOURCES a_fuzzer.cc LINK skiff_firmware)
 # With SKIFF_BUILD_FUZZERS a libFuzzer program; otherwise not built. The seeds lie in tests/fuzz/corpus/NAME.
 function(skiff_fuzzer name)
@@ -53,5 +56,6 @@ function(skiff_fuzzer name)
     add_executable(${name} ${ARG_SOURCES})
     target_link_libraries(${name} PRIVATE skiff_options ${ARG_LINK})
     target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+    add_dependencies(fuzzers ${name})
   endif()
 endfunction()
