@@ -95,7 +95,10 @@ class OneShot {
     State expected = State::kEmpty;
     return state_.compare_exchange_strong(expected, State::kAwaited, std::memory_order_acq_rel);
   }
-  T await_resume() { return *std::exchange(value_, std::nullopt); }
+  T await_resume() {
+    SKIFF_CHECK(value_.has_value());
+    return *std::exchange(value_, std::nullopt);
+  }
 
  private:
   enum class State : uint8_t { kEmpty, kAwaited, kSet };

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "loop/clock.h"
 
+#include <time.h>
+
+#include <cstdint>
 #include <ctime>
 
 namespace skiff::loop {

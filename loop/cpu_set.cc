@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "loop/cpu_set.h"
 
-#include <sched.h>
 #include <spdlog/fmt/fmt.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -10,7 +9,15 @@
 #include <bit>
 #include <cerrno>
 #include <charconv>
+#include <cstddef>
+#include <cstdint>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+#include "loop/check.h"
+#include "loop/result.h"
 
 namespace skiff::loop {
 namespace {

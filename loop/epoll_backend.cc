@@ -3,18 +3,30 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <ctime>
 #include <limits>
+#include <memory>
 #include <utility>
+#include <vector>
 
 #include "loop/check.h"
+#include "loop/event_loop.h"
 #include "loop/event_loop_state.h"
+#include "loop/loop_backend.h"
+#include "loop/message_list.h"
+#include "loop/result.h"
 #include "loop/tsan.h"
+#include "loop/unique_fd.h"
 
 namespace skiff::loop {
 namespace {

@@ -4,11 +4,18 @@
 #include <poll.h>
 
 #include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
 #include <utility>
 
 #include "loop/check.h"
 #include "loop/event_loop_state.h"
 #include "loop/log.h"
+#include "loop/loop_backend.h"
+#include "loop/message_list.h"
+#include "loop/result.h"
+#include "loop/timer_heap.h"
 
 namespace skiff::loop {
 namespace {

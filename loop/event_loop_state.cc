@@ -5,9 +5,15 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <utility>
 
 #include "loop/check.h"
+#include "loop/event_loop.h"
+#include "loop/message_list.h"
 
 namespace skiff::loop {
 namespace {

@@ -3,16 +3,24 @@
 
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <utility>
 
 #include "loop/check.h"
+#include "loop/event_loop.h"
 #include "loop/event_loop_state.h"
+#include "loop/loop_backend.h"
+#include "loop/message_list.h"
+#include "loop/result.h"
 #include "loop/tsan.h"
+#include "loop/unique_fd.h"
 
 namespace skiff::loop {
 

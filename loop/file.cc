@@ -2,14 +2,19 @@
 #include "loop/file.h"
 
 #include <fcntl.h>
+#include <spdlog/fmt/fmt.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <string>
 #include <utility>
+#include <vector>
 
-#include "loop/log.h"
+#include "loop/result.h"
 #include "loop/unique_fd.h"
 
 namespace skiff::loop {

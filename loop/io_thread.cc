@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "loop/io_thread.h"
 
+#include <memory>
 #include <optional>
 #include <utility>
 
+#include "loop/event_loop.h"
 #include "loop/mutex.h"
+#include "loop/result.h"
+#include "loop/thread.h"
+#include "loop/thread_annotations.h"
 
 namespace skiff::loop {
 

@@ -28,7 +28,7 @@ class LatencyHistogram {
   static constexpr uint32_t kSubBits = 5;
   static constexpr uint32_t kSubBuckets = 1U << kSubBits;
   static constexpr uint32_t kMaxBits = 42;
-  static constexpr size_t kBuckets = (kMaxBits - kSubBits + 1) * kSubBuckets;
+  static constexpr size_t kBuckets = size_t{kMaxBits - kSubBits + 1} * kSubBuckets;
 
   static size_t bucket_of(uint64_t latency_ns);
   static int64_t highest_in(size_t bucket);

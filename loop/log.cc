@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "loop/log.h"
 
+#include <time.h>
+
+#include <atomic>
+#include <cstdint>
+#include <string_view>
+
 // The whole tree is built without exceptions; spdlog must know.
 #define SPDLOG_NO_EXCEPTIONS
 #include <spdlog/logger.h>

@@ -6,7 +6,12 @@
 #include <sys/resource.h>
 
 #include <cerrno>
+#include <cstddef>
+#include <span>
 #include <string>
+#include <utility>
+
+#include "loop/result.h"
 
 namespace skiff::loop {
 namespace {
@@ -35,26 +40,18 @@ Error refusal(int os_error, const std::string& what) {
 Result<MemoryLock> MemoryLock::lock_range(std::span<std::byte> memory) {
   if (::mlock(memory.data(), memory.size()) != 0)
     return refusal(errno, fmt::format("Locking {} MiB in memory", memory.size() >> 20));
-  return MemoryLock(memory, false);
-}
-
-Result<MemoryLock> MemoryLock::lock_process() {
-  if (::mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0)
-    return refusal(errno, "Locking the process in memory");
-  return MemoryLock({}, true);
+  return MemoryLock(memory);
 }
 
 MemoryLock& MemoryLock::operator=(MemoryLock&& other) noexcept {
   if (this != &other) {
     unlock();
     memory_ = std::exchange(other.memory_, {});
-    whole_process_ = std::exchange(other.whole_process_, false);
   }
   return *this;
 }
 
 void MemoryLock::unlock() {
-  if (whole_process_) ::munlockall();
   if (!memory_.empty()) ::munlock(memory_.data(), memory_.size());
 }
 

@@ -3,6 +3,9 @@
 
 #include <cerrno>
 #include <cstring>
+#include <string>
+#include <string_view>
+#include <utility>
 
 namespace skiff::loop {
 namespace {

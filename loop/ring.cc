@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "loop/ring.h"
 
+#include <linux/time_types.h>
+#include <signal.h>
 #include <spdlog/fmt/fmt.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,9 +14,14 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
 #include <cstring>
+#include <memory>
+#include <string>
 
 #include "loop/check.h"
+#include "loop/io_uring_abi.h"
+#include "loop/result.h"
 
 namespace skiff::loop {
 namespace {

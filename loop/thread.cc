@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "loop/thread.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <spdlog/fmt/fmt.h>
@@ -8,11 +9,19 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include "loop/check.h"
 #include "loop/mutex.h"
+#include "loop/result.h"
+#include "loop/thread_annotations.h"
 
 namespace skiff::loop {
 namespace {
@@ -166,8 +175,9 @@ Result<Thread> Thread::create(Options options, std::function<void()> body) {
   if (!start->meets_creator) return thread;
 
   MutexLock lock(start->mutex);
-  while (!start->settled.has_value()) start->changed.wait(start->mutex);
-  if (!*start->settled) return start->settled->error().with_context("Thread", start->options.name);
+  while (!start->settled) start->changed.wait(start->mutex);
+  const Result<void>& settled = *start->settled;
+  if (!settled) return settled.error().with_context("Thread", start->options.name);
   return thread;
 }
 

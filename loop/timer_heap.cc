@@ -2,6 +2,8 @@
 #include "loop/timer_heap.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 
 #include "loop/check.h"
 

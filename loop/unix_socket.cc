@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "loop/unix_socket.h"
 
+#include <spdlog/fmt/fmt.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -8,8 +9,10 @@
 
 #include <cerrno>
 #include <cstring>
+#include <string>
 
-#include "loop/log.h"
+#include "loop/result.h"
+#include "loop/unique_fd.h"
 
 namespace skiff::loop {
 namespace {

@@ -7,11 +7,20 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
+#include <memory>
 #include <utility>
+#include <vector>
 
 #include "loop/check.h"
+#include "loop/event_loop.h"
 #include "loop/event_loop_state.h"
+#include "loop/loop_backend.h"
+#include "loop/message_list.h"
+#include "loop/result.h"
+#include "loop/ring.h"
 #include "loop/tsan.h"
+#include "loop/unique_fd.h"
 
 namespace skiff::loop {
 namespace {

@@ -3,14 +3,22 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "loop/check.h"
+#include "loop/cpu_set.h"
+#include "loop/event_loop.h"
 #include "loop/log.h"
 #include "loop/message_list.h"
 #include "loop/mutex.h"
+#include "loop/result.h"
+#include "loop/thread.h"
+#include "loop/thread_annotations.h"
 
 namespace skiff::loop {
 

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "loop/testing/manual_loop.h"
 
+#include <cstdint>
+#include <memory>
 #include <utility>
+
+#include "loop/check.h"
+#include "loop/event_loop.h"
+#include "loop/result.h"
 
 namespace skiff::loop {
 
