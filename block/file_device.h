@@ -35,7 +35,6 @@ class FileDevice {
   int fd() const { return fd_.get(); }
   const std::string& path() const { return path_; }
   bool is_read_only() const { return read_only_; }
-  bool is_block_device() const { return block_device_; }
   // A file whose size is no multiple of 512 is served up to the last whole sector.
   uint64_t size_bytes() const { return size_bytes_; }
   // Unaligned requests are this class's users' business where the alignment is above 1.

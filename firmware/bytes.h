@@ -28,12 +28,6 @@ constexpr uint64_t align_down(uint64_t value, uint64_t power_of_two) {
   return value & ~(power_of_two - 1);
 }
 
-inline std::optional<uint64_t> checked_align_up(uint64_t value, uint64_t power_of_two) {
-  const auto sum = checked_add(value, power_of_two - 1);
-  if (!sum) return std::nullopt;
-  return align_down(*sum, power_of_two);
-}
-
 // Nothing when any byte of [offset, offset + size) lies outside.
 inline std::optional<std::span<const std::byte>> slice(std::span<const std::byte> bytes,
                                                        uint64_t offset, uint64_t size_bytes) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "vmm/machine.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
@@ -85,6 +87,10 @@ Result<void> Machine::build(Surroundings surroundings) {
   auto topology = make_topology(topology_of(config_.cpus));
   if (!topology) return topology.error();
   topology_ = *topology;
+  if (topology_.cpus > system_->max_cpus())
+    return loop::Error(loop::ErrorKind::kUnsupported,
+                       fmt::format("--cpus {}: this host's KVM runs at most {} in one machine",
+                                   topology_.cpus, system_->max_cpus()));
   SKIFF_RETURN_IF_ERROR(build_devices(std::move(surroundings)));
   SKIFF_RETURN_IF_ERROR(load_guest());
   return create_vcpus();

@@ -122,6 +122,8 @@ Result<void> MachineDevices::add_pci() {
       keep(std::make_unique<devices::ResetPort>(surroundings_.events.reset, &pci_->config_ports()));
   SKIFF_RETURN_IF_ERROR(
       pio_.add(devices::PciBus::kConfigPorts, devices::PciBus::kConfigPortCount, reset_port));
+  acpi_.reset_port = devices::ResetPort::kPort;
+  acpi_.reset_value = devices::ResetPort::kResetValue;
   acpi_.pci = firmware::AcpiPciHost{.ecam_base = kEcamBase,
                                     .ecam_bytes = devices::PciBus::kEcamSizeBytes,
                                     .bus_count = 1,
@@ -142,6 +144,11 @@ Result<void> MachineDevices::add_platform() {
   pm_options.on_power_off = events.power_off;
   pm_ = &keep(std::make_unique<devices::AcpiPm>(loop, clock_, **sci, std::move(pm_options)));
   SKIFF_RETURN_IF_ERROR(pio_.add(devices::AcpiPm::kBasePort, devices::AcpiPm::kSizeBytes, *pm_));
+  acpi_.pm1a_event_port = devices::AcpiPm::kEventPort;
+  acpi_.pm1a_control_port = devices::AcpiPm::kControlPort;
+  acpi_.pm_timer_port = devices::AcpiPm::kTimerPort;
+  acpi_.s5_sleep_type = devices::AcpiPm::kSleepTypeS5;
+  acpi_.sci_irq = devices::AcpiPm::kSciIrq;
 
   auto keyboard_irq = add_irq_line(devices::I8042::kIrq);
   if (!keyboard_irq) return keyboard_irq.error();

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "devices/core/guest_memory.h"
+#include "loop/memory_lock.h"
 #include "loop/result.h"
 #include "loop/thread.h"
 #include "vmm/cpuid.h"
@@ -104,16 +105,6 @@ Result<void> preallocate(std::byte* start, uint64_t size_bytes) {
   return {};
 }
 
-Result<void> lock_pages(std::byte* start, uint64_t size_bytes) {
-  if (::mlock(start, size_bytes) == 0) return {};
-  const int os_error = errno;
-  return Error(os_error == EPERM ? ErrorKind::kPermission : ErrorKind::kExhausted,
-               fmt::format("Locking {} MiB of guest memory: {}; raise the limit on locked memory "
-                           "(ulimit -l, LimitMEMLOCK=), or leave mlock=on out",
-                           size_bytes / kMiB, std::generic_category().message(os_error)),
-               os_error);
-}
-
 // Where the kernel can use huge pages: guest and host address agree modulo 2 MiB.
 std::byte* map_aligned(uint64_t size_bytes) {
   const uint64_t room = size_bytes + kHugePageBytes;
@@ -145,6 +136,7 @@ Result<std::unique_ptr<MemorySlots>> MemorySlots::create(Vm& vm, const MemoryOpt
 // The slots stay with the Vm, which has no vCPU any more: taking them out would make the kernel
 // wait for readers, and KVM hears of the unmapping anyway.
 MemorySlots::~MemorySlots() {
+  locks_.clear();
   for (const devices::GuestRegion& region : regions_) ::munmap(region.host, region.size_bytes);
 }
 
@@ -162,7 +154,11 @@ Result<void> MemorySlots::add(uint64_t guest_base, uint64_t size_bytes,
   // A host without transparent huge pages refuses; small pages do as well.
   if (options.huge_pages) ::madvise(host, size_bytes, MADV_HUGEPAGE);
   if (options.prealloc || options.lock) SKIFF_RETURN_IF_ERROR(preallocate(host, size_bytes));
-  if (options.lock) SKIFF_RETURN_IF_ERROR(lock_pages(host, size_bytes));
+  if (options.lock) {
+    auto lock = loop::MemoryLock::lock_range({host, size_bytes});
+    if (!lock) return lock.error().with_context("Guest memory with mlock=on");
+    locks_.push_back(*std::move(lock));
+  }
   return vm_.set_memory_slot(
       {.id = slot, .guest_base = guest_base, .size_bytes = size_bytes, .host = host});
 }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "devices/core/guest_memory.h"
+#include "loop/memory_lock.h"
 #include "loop/result.h"
 #include "vmm/kvm/vm.h"
 
@@ -40,6 +41,7 @@ class MemorySlots {
 
   Vm& vm_;
   std::vector<devices::GuestRegion> regions_;
+  std::vector<loop::MemoryLock> locks_;
   devices::GuestMemory memory_;
 };
 

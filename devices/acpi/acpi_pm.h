@@ -29,11 +29,8 @@ class AcpiPm final : public BusDevice, public Device {
   static constexpr uint64_t kSizeBytes = 12;
   // Where the FADT finds the blocks.
   static constexpr uint16_t kEventPort = kBasePort;
-  static constexpr uint8_t kEventSizeBytes = 4;
   static constexpr uint16_t kControlPort = kBasePort + 4;
-  static constexpr uint8_t kControlSizeBytes = 2;
   static constexpr uint16_t kTimerPort = kBasePort + 8;
-  static constexpr uint8_t kTimerSizeBytes = 4;
   static constexpr uint32_t kSciIrq = 9;  // Level-triggered, active high.
   // SLP_TYP of S5, as \_S5 in the DSDT says. No other sleep state is offered.
   static constexpr uint8_t kSleepTypeS5 = 5;

@@ -35,8 +35,6 @@ struct UartCounters {
 class Uart16550 final : public ByteRegisters, public Device {
  public:
   static constexpr uint64_t kSizeBytes = 8;
-  static constexpr uint16_t kCom1Port = 0x3f8;
-  static constexpr uint32_t kCom1Irq = 4;
 
   Uart16550(CharPort& port, IrqLine& irq, std::string name);
   ~Uart16550() override;

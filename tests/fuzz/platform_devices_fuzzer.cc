@@ -25,6 +25,8 @@
 namespace skiff::devices {
 namespace {
 
+constexpr uint16_t kUartPort = 0x3f8;
+
 class Input {
  public:
   Input(const uint8_t* data, size_t size) : data_(data, size) {}
@@ -44,7 +46,7 @@ class Input {
 class Board {
  public:
   Board() {
-    add(Uart16550::kCom1Port, Uart16550::kSizeBytes, uart_);
+    add(kUartPort, Uart16550::kSizeBytes, uart_);
     add(I8042::kDataPort, 1, i8042_.data_port());
     add(I8042::kCommandPort, 1, i8042_.command_port());
     add(CmosRtc::kBasePort, CmosRtc::kSizeBytes, rtc_);

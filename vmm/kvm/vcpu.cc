@@ -83,32 +83,6 @@ struct Vcpu::PowerOnState {
   kvm_xcrs xcrs{};
 };
 
-const char* exit_kind_name(VcpuExitKind kind) {
-  switch (kind) {
-    case VcpuExitKind::kInterrupted:
-      return "interrupted";
-    case VcpuExitKind::kPio:
-      return "io";
-    case VcpuExitKind::kMmio:
-      return "mmio";
-    case VcpuExitKind::kHalt:
-      return "hlt";
-    case VcpuExitKind::kIrqWindow:
-      return "irq_window";
-    case VcpuExitKind::kShutdown:
-      return "shutdown";
-    case VcpuExitKind::kSystemEvent:
-      return "system_event";
-    case VcpuExitKind::kFailEntry:
-      return "fail_entry";
-    case VcpuExitKind::kInternalError:
-      return "internal_error";
-    case VcpuExitKind::kOther:
-      break;
-  }
-  return "other";
-}
-
 Result<std::unique_ptr<Vcpu>> Vcpu::create(Vm& vm, uint32_t apic_id) {
   loop::UniqueFd fd(::ioctl(vm.fd(), KVM_CREATE_VCPU, static_cast<unsigned long>(apic_id)));
   if (!fd)

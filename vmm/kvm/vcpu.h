@@ -65,7 +65,6 @@ enum class VcpuExitKind : uint8_t {
   kOther,
 };
 inline constexpr size_t kVcpuExitKinds = 10;
-const char* exit_kind_name(VcpuExitKind kind);
 
 struct VcpuExit {
   VcpuExitKind kind = VcpuExitKind::kOther;

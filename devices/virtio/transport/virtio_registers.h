@@ -65,7 +65,6 @@ class VirtioRegisters {
   VirtioRegisters(VirtioDevice& device, Transport& transport);
 
   // What is offered: the device's features and those of the transport (2.2).
-  uint64_t offered_features() const { return offered_features_; }
   void select_device_features(uint32_t word) { device_feature_word_ = word; }
   uint32_t device_feature_word() const { return device_feature_word_; }
   uint32_t device_features() const;  // Words past the second read as zero.
@@ -83,7 +82,6 @@ class VirtioRegisters {
   // it do nothing.
   void select_queue(uint16_t queue) { queue_select_ = queue; }
   uint16_t selected_queue() const { return queue_select_; }
-  bool is_queue_selected() const { return queue_select_ < queue_count_; }
   uint16_t queue_size_max() const;
   uint16_t queue_size() const;
   void write_queue_size(uint32_t size);
