@@ -50,6 +50,7 @@ TEST_P(EventLoopTest, MessagesFromManyThreadsAllArriveInEachSendersOrder) {
   std::vector<std::vector<size_t>> got(kSenders);
   size_t total = 0;
   std::vector<Thread> senders;
+  senders.reserve(kSenders);
   for (size_t sender = 0; sender < kSenders; ++sender) {
     senders.push_back(start_thread([this, sender, &got, &total] {
       for (size_t i = 0; i < kEach; ++i) {

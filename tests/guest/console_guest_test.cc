@@ -7,6 +7,7 @@
 
 #include <string>
 
+#include "loop/unique_fd.h"
 #include "tests/guest/guest.h"
 #include "tests/guest/skiff_process.h"
 

@@ -5,9 +5,12 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdlib>
+#include <optional>
 #include <string>
 
+#include "loop/unique_fd.h"
 #include "tests/guest/guest.h"
 #include "tests/guest/skiff_process.h"
 

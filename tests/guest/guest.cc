@@ -6,19 +6,27 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/types.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <random>
+#include <span>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "firmware/cpio.h"
 #include "loop/file.h"
+#include "loop/unique_fd.h"
 
 namespace skiff::guest {
 namespace {

@@ -7,12 +7,18 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "loop/unique_fd.h"
 
 namespace skiff::guest {
 namespace {

@@ -3,10 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <memory>
 #include <vector>
 
+#include "loop/event_loop.h"
 #include "loop/io_thread.h"
+#include "loop/result.h"
 #include "loop/task.h"
 #include "loop/task_scope.h"
 #include "loop/testing/manual_loop.h"

@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
+
+#include "loop/result.h"
+
 namespace skiff::loop {
 namespace {
 

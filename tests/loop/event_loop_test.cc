@@ -9,14 +9,14 @@
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
+#include <cstdint>
 #include <functional>
 #include <memory>
 
-#include "loop/log.h"
+#include "loop/result.h"
 #include "loop/testing/manual_loop.h"
 
 namespace skiff::loop {

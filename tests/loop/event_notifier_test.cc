@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
+#include "loop/result.h"
+
 namespace skiff::loop {
 namespace {
 

@@ -3,10 +3,16 @@
 
 #include <gtest/gtest.h>
 #include <pthread.h>
+#include <sched.h>
 
 #include <array>
 #include <atomic>
+#include <cstdint>
+#include <memory>
 #include <string>
+
+#include "loop/cpu_set.h"
+#include "loop/result.h"
 
 namespace skiff::loop {
 namespace {

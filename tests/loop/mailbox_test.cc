@@ -5,8 +5,12 @@
 
 #include <array>
 #include <atomic>
+#include <cstddef>
+#include <utility>
 #include <vector>
 
+#include "loop/event_loop.h"
+#include "loop/result.h"
 #include "loop/thread.h"
 
 namespace skiff::loop {

@@ -11,8 +11,13 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdio>
 #include <fstream>
+#include <span>
 #include <string>
+#include <utility>
+
+#include "loop/result.h"
 
 namespace skiff::loop {
 namespace {

@@ -3,11 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "loop/awaitables.h"
+#include "loop/event_loop.h"
 #include "loop/result.h"
 #include "loop/task_scope.h"
 #include "loop/testing/manual_loop.h"

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 #include <linux/capability.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -11,7 +12,10 @@
 
 #include <array>
 #include <atomic>
+#include <cstdio>
 #include <string>
+
+#include "loop/result.h"
 
 namespace skiff::loop {
 namespace {

@@ -2,17 +2,24 @@
 #include "loop/worker_pool.h"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "loop/event_loop.h"
 #include "loop/io_thread.h"
+#include "loop/result.h"
+#include "loop/thread.h"
 
 namespace skiff::loop {
 namespace {

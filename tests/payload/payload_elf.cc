@@ -4,7 +4,9 @@
 #include <elf.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <vector>
 
 namespace skiff::payload {
 namespace {

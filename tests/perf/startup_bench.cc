@@ -6,9 +6,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <ios>
 #include <string>
 #include <vector>
 
@@ -73,10 +76,11 @@ struct Peer {
 
 double percentile_ms(const std::vector<Sample>& samples, int64_t Sample::* field, double fraction) {
   std::vector<int64_t> values;
+  values.reserve(samples.size());
   for (const Sample& sample : samples) values.push_back(sample.*field);
   std::ranges::sort(values);
   const auto last = static_cast<double>(values.size() - 1);
-  return static_cast<double>(values[static_cast<size_t>(fraction * last + 0.5)]) / 1e6;
+  return static_cast<double>(values[static_cast<size_t>(std::lround(fraction * last))]) / 1e6;
 }
 
 // False when a guest did not end as it should: then there is nothing to compare.
