@@ -53,6 +53,8 @@ reboot -f
   EXPECT_EQ(skiff.finish().status, 0);
 }
 
+// More are a matter of the payload tests: on an emulated host the guest's kernel alone takes hours
+// to greet 255.
 class LongProcessors : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(LongProcessors, AllComeUp) {
@@ -63,7 +65,7 @@ TEST_P(LongProcessors, AllComeUp) {
   EXPECT_EQ(outcome.out, GetParam() + "\n");
 }
 
-INSTANTIATE_TEST_SUITE_P(Counts, LongProcessors, ::testing::Values("64", "255"));
+INSTANTIATE_TEST_SUITE_P(Counts, LongProcessors, ::testing::Values("32", "64"));
 
 TEST(Long, AGigabyteIsCopiedBetweenDisks) {
   const ScratchFile from("from");
