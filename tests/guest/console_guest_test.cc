@@ -2,6 +2,7 @@
 // Serial ports and consoles: what goes in at one end comes out at the other.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -19,7 +20,10 @@ using ::testing::HasSubstr;
 std::string read_line(const loop::UniqueFd& fd) {
   std::string line;
   char byte = 0;
-  while (::read(fd.get(), &byte, 1) == 1 && byte != '\n') line += byte;
+  constexpr int kSilenceMsMax = 60'000;
+  pollfd ready = {fd.get(), POLLIN, 0};
+  while (::poll(&ready, 1, kSilenceMsMax) == 1 && ::read(fd.get(), &byte, 1) == 1 && byte != '\n')
+    line += byte;
   return line;
 }
 
@@ -97,9 +101,9 @@ done
 echo on the terminal > /dev/hvc0
 echo READY
 read go
-read line <&3
+until read line <&3; do sleep 0.1; done
 echo "second hears: $line" >&4
-read line <&4
+until read line <&4; do sleep 0.1; done
 echo "first hears: $line" >&3
 read done
 exit 6
@@ -109,7 +113,8 @@ exit 6
   ASSERT_TRUE(skiff.wait_for_output("READY")) << skiff.transcript();
   const loop::UniqueFd first_end = connect_unix(first.path());
   const loop::UniqueFd second_end = connect_unix(second.path());
-  skiff.write("go\n");  // A port without a peer is at its end.
+  // A port without a peer is at its end, and the guest may learn of the peer after it got this.
+  skiff.write("go\n");
   ASSERT_EQ(::send(first_end.get(), "ping\n", 5, MSG_NOSIGNAL), 5);
   EXPECT_EQ(read_line(second_end), "second hears: ping");
   ASSERT_EQ(::send(second_end.get(), "pong\n", 5, MSG_NOSIGNAL), 5);
