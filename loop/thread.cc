@@ -174,10 +174,10 @@ Result<Thread> Thread::create(Options options, std::function<void()> body) {
   Thread thread(*native);
   if (!start->meets_creator) return thread;
 
-  MutexLock lock(start->mutex);
-  while (!start->settled) start->changed.wait(start->mutex);
-  const Result<void>& settled = *start->settled;
-  if (!settled) return settled.error().with_context("Thread", start->options.name);
+  Start& shared = *start;
+  MutexLock lock(shared.mutex);
+  while (!shared.settled) shared.changed.wait(shared.mutex);
+  if (!*shared.settled) return shared.settled->error().with_context("Thread", shared.options.name);
   return thread;
 }
 

@@ -272,7 +272,8 @@ void CmosRtc::commit_time() {
   const year_month_day first(year(*century * 100 + *year_number),
                              month(static_cast<unsigned>(*month_number)), day(1));
   const int64_t day_number = sys_days(first).time_since_epoch().count() + *day_of_month - 1;
-  const int64_t wanted_s = day_number * kSecondsPerDay + *hour * 3600 + *minute * 60 + *second;
+  const int64_t wanted_s =
+      day_number * kSecondsPerDay + int64_t{*hour} * 3600 + int64_t{*minute} * 60 + *second;
   const int64_t host_s = floor_div(wall_clock_.now_ns(), kNsPerSecond);
   offset_ns_ = (wanted_s - host_s) * kNsPerSecond;
   seen_ns_ = guest_now_ns();

@@ -122,6 +122,7 @@ TEST_F(RequestFixupTest, ProgressResetsThePatience) {
 TEST_F(RequestFixupTest, MoreSegmentsThanTheKernelTakesGoInSeveralSteps) {
   std::vector<char> bytes(IOV_MAX + 10);
   std::vector<iovec> many;
+  many.reserve(bytes.size());
   for (char& byte : bytes) many.push_back({&byte, 1});
   progress_.begin(IoOp::kWrite, 0, many.size(), many);
   EXPECT_EQ(next().iov.size(), size_t{IOV_MAX});

@@ -69,7 +69,7 @@ TEST(StockKernelPvh, BootsThroughItsPvhEntry) {
   ASSERT_TRUE(kernel);
   std::string bytes(reinterpret_cast<const char*>(kernel->bytes().data()), kernel->bytes().size());
   // The header of an ELF note by "Linux": six bytes of name, and whatever the note holds.
-  const std::string name("Linux\0\0", 8);
+  const std::string name("Linux\0\0\0", 8);
   size_t renamed = 0;
   for (size_t at = bytes.find(name); at != std::string::npos; at = bytes.find(name, at + 1)) {
     const bool is_note = at >= 12 && bytes.compare(at - 12, 4, std::string("\x06\0\0\0", 4)) == 0;

@@ -20,7 +20,7 @@
 
 namespace {
 
-using skiff::payload::operator+;
+using skiff::payload::operator+;  // NOLINT(misc-unused-using-decls): it does not see operators.
 using skiff::perf::Sample;
 using Command = std::vector<std::string>;
 

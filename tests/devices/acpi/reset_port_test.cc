@@ -15,9 +15,9 @@ namespace {
 
 class ConfigAddress final : public BusDevice {
  public:
-  void bus_read(uint64_t, std::span<uint8_t> data) override { store_le(data, value_); }
-  void bus_write(uint64_t, std::span<const uint8_t> data) override { value_ = load_le(data); }
-  uint64_t value_ = 0;
+  void bus_read(uint64_t, std::span<uint8_t> data) override { store_le(data, value); }
+  void bus_write(uint64_t, std::span<const uint8_t> data) override { value = load_le(data); }
+  uint64_t value = 0;
 };
 
 class ResetPortTest : public ::testing::Test {
@@ -42,7 +42,7 @@ TEST_F(ResetPortTest, OnlyTheResetCpuBitResets) {
 TEST_F(ResetPortTest, ConfigurationAddressPassesThroughEvenWithTheBitSet) {
   out(0, {0x00, 0x06, 0x00, 0x80});
   EXPECT_EQ(resets_, 0);
-  EXPECT_EQ(pci_.value_, 0x80000600u);
+  EXPECT_EQ(pci_.value, 0x80000600u);
   std::array<uint8_t, 4> data{};
   port_.bus_read(0, data);
   EXPECT_EQ(load_le(data), 0x80000600u);

@@ -21,19 +21,19 @@ using ::testing::ElementsAre;
 
 class RecordingDevice final : public BusDevice {
  public:
-  explicit RecordingDevice(uint8_t answer = 0) : answer_(answer) {}
+  explicit RecordingDevice(uint8_t its_answer = 0) : answer(its_answer) {}
   void bus_read(uint64_t offset, std::span<uint8_t> data) override {
-    offsets_.push_back(offset);
-    for (uint8_t& byte : data) byte = answer_;
+    offsets.push_back(offset);
+    for (uint8_t& byte : data) byte = answer;
   }
   void bus_write(uint64_t offset, std::span<const uint8_t> data) override {
-    offsets_.push_back(offset);
-    last_write_ = load_le(data);
+    offsets.push_back(offset);
+    last_write = load_le(data);
   }
 
-  uint8_t answer_;
-  std::vector<uint64_t> offsets_;
-  uint64_t last_write_ = 0;
+  uint8_t answer;
+  std::vector<uint64_t> offsets;
+  uint64_t last_write = 0;
 };
 
 uint64_t read(const AddressBus& bus, uint64_t address, size_t size) {
@@ -52,8 +52,8 @@ TEST(AddressBusTest, AccessReachesItsDeviceWithTheOffsetInItsRange) {
   EXPECT_EQ(read(bus, 0x107, 1), 0x11u);
   EXPECT_EQ(read(bus, 0x108, 1), 0x22u);
   EXPECT_EQ(read(bus, 0x10c, 4), 0x22222222u);
-  EXPECT_THAT(low.offsets_, ElementsAre(7));
-  EXPECT_THAT(high.offsets_, ElementsAre(0, 4));
+  EXPECT_THAT(low.offsets, ElementsAre(7));
+  EXPECT_THAT(high.offsets, ElementsAre(0, 4));
 }
 
 TEST(AddressBusTest, NobodyThereReadsAllOnesAndTakesNoWrite) {
@@ -64,7 +64,7 @@ TEST(AddressBusTest, NobodyThereReadsAllOnesAndTakesNoWrite) {
   EXPECT_EQ(read(bus, 0x1010, 2), 0xffffu);
   const std::array<uint8_t, 1> byte = {1};
   EXPECT_FALSE(bus.write(0x1010, byte));
-  EXPECT_TRUE(device.offsets_.empty());
+  EXPECT_TRUE(device.offsets.empty());
 }
 
 TEST(AddressBusTest, AccessAcrossTheEndOfARangeIsNobodys) {
@@ -72,7 +72,7 @@ TEST(AddressBusTest, AccessAcrossTheEndOfARangeIsNobodys) {
   RecordingDevice device;
   ASSERT_TRUE(bus.add(0x64, 1, device));
   EXPECT_EQ(read(bus, 0x64, 2), 0xffffu);
-  EXPECT_TRUE(device.offsets_.empty());
+  EXPECT_TRUE(device.offsets.empty());
 }
 
 TEST(AddressBusTest, OverlappingEmptyAndWrappingRangesAreRefused) {
@@ -146,12 +146,12 @@ TEST(LittleEndianTest, LoadAndStoreAreEachOthersInverseAtEverySize) {
 
 class CountingRegisters final : public ByteRegisters {
  public:
-  std::vector<std::pair<uint64_t, uint8_t>> writes_;
+  std::vector<std::pair<uint64_t, uint8_t>> writes;
 
  private:
   uint8_t read_register(uint64_t offset) override { return static_cast<uint8_t>(offset + 1); }
   void write_register(uint64_t offset, uint8_t value) override {
-    writes_.emplace_back(offset, value);
+    writes.emplace_back(offset, value);
   }
 };
 
@@ -162,7 +162,7 @@ TEST(ByteRegistersTest, WideAccessBecomesByteCyclesLowestAddressFirst) {
   EXPECT_THAT(data, ElementsAre(3, 4, 5, 6));
   const std::array<uint8_t, 2> written = {0xaa, 0xbb};
   registers.bus_write(0, written);
-  EXPECT_THAT(registers.writes_, ElementsAre(std::pair(0, 0xaa), std::pair(1, 0xbb)));
+  EXPECT_THAT(registers.writes, ElementsAre(std::pair(0, 0xaa), std::pair(1, 0xbb)));
 }
 
 }  // namespace

@@ -36,11 +36,11 @@ class MsixTest : public ::testing::Test {
     return load_le(data);
   }
   void set_message(uint16_t vector, const MsiMessage& message) {
-    write(vector * 16u, 8, message.address);
-    write(vector * 16u + 8, 4, message.data);
+    write(uint64_t{vector} * 16, 8, message.address);
+    write(uint64_t{vector} * 16 + 8, 4, message.data);
   }
   void mask(uint16_t vector, bool masked) {
-    write(vector * 16u + kVectorControl, 4, masked ? 1 : 0);
+    write(uint64_t{vector} * 16 + kVectorControl, 4, masked ? 1 : 0);
   }
 
   static constexpr MsiMessage kFirst{.address = 0xfee0'1000, .data = 0x31};

@@ -139,7 +139,7 @@ class PciDriver {
     write_memory(msix_table() + uint64_t{vector} * 16 + 12, 4, masked ? 1 : 0);
   }
   bool is_pending(uint16_t vector) const {
-    return ((read_memory(msix_pending() + vector / 64 * 8, 8) >> (vector % 64)) & 1) != 0;
+    return ((read_memory(msix_pending() + uint64_t{vector} / 64 * 8, 8) >> (vector % 64)) & 1) != 0;
   }
 
  private:

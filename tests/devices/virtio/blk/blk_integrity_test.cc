@@ -172,7 +172,7 @@ class BlkIntegrityTest : public ::testing::TestWithParam<IntegrityCase> {
     slot.busy = false;
     ASSERT_EQ(memory_.memory().load<uint8_t>(slot.status), uint8_t{VIRTIO_BLK_S_OK})
         << "type " << slot.type << " sector " << slot.sector << " sectors " << slot.sectors;
-    const auto range = std::span(model_).subspan(slot.sector * 512, slot.sectors * 512);
+    const auto range = std::span(model_).subspan(slot.sector * 512, uint64_t{slot.sectors} * 512);
     if (slot.type == VIRTIO_BLK_T_IN) {
       std::vector<std::byte> got(range.size());
       ASSERT_TRUE(memory_.memory().read(slot.data, got));

@@ -21,7 +21,6 @@ namespace skiff::devices {
 namespace {
 
 using block::BlockOp;
-using block::FakeBackend;
 using ::testing::ElementsAre;
 
 class BlkQueueTest : public BlkFixture {

@@ -102,7 +102,7 @@ class VirtioPciTest : public ::testing::Test {
     ASSERT_EQ(common(kStatus, 1), kFeaturesOk);
     for (uint16_t queue = 0; queue < 2; ++queue) {
       set_common(kQueueSelect, 2, queue);
-      set_common(kQueueDesc, 4, 0x1000u * (queue + 1u));
+      set_common(kQueueDesc, 4, uint64_t{0x1000} * (queue + 1u));
       set_common(kQueueDesc + 4, 4, 1);
       set_common(kQueueEnable, 2, 1);
     }
