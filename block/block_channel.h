@@ -14,13 +14,14 @@
 #include <span>
 #include <string>
 
+#include "block/block_limits.h"
 #include "block/io_engine.h"
 #include "loop/event_loop.h"
 #include "loop/result.h"
 
 namespace skiff::block {
 
-enum class BlockOp : uint8_t { kRead, kWrite, kFlush, kDiscard, kWriteZeroes };
+enum class BlockOp : uint8_t { kRead, kWrite, kFlush, kDiscard, kWriteZeroes, kStatus };
 
 class BlockChannel;
 struct BlockRequest;
@@ -33,13 +34,23 @@ struct BlockInFlight {
   IoRequest io;
 };
 
+// What kStatus says of the beginning of the range that was asked about.
+struct BlockStatus {
+  uint64_t length_bytes = 0;  // How far it goes: at least 512 bytes, at most what was asked for.
+  bool reads_as_zeroes = false;
+  bool allocated = true;  // Takes room in the image.
+};
+
 // One request. The submitter owns it: request and memory stay in place until `done` runs.
 struct BlockRequest {
   BlockOp op = BlockOp::kRead;
   bool may_unmap = false;           // kWriteZeroes: the zeroes need no room in the image.
+  bool no_fallback = false;         // kWriteZeroes: -EOPNOTSUPP rather than writing zeroes out.
+  bool fua = false;                 // kWrite, kWriteZeroes: on stable storage before it completes.
   uint64_t offset_bytes = 0;        // Offset and length are multiples of 512.
   uint64_t length_bytes = 0;        // Equals the sum of `iov` for kRead and kWrite.
   std::span<const iovec> iov = {};  // kRead and kWrite only.
+  BlockStatus status = {};          // The answer to kStatus.
   // 0, or -errno. A request is done whole or failed: short transfers are finished below, a read
   // past the end of a file that shrank fails with -EIO.
   void (*done)(BlockRequest& request, int32_t result) = nullptr;
@@ -60,15 +71,6 @@ class BlockChannel {
 
 // The most that one read or write may move.
 inline constexpr uint64_t kMaxTransferBytes = uint64_t{1} << 30;
-
-struct BlockLimits {
-  // Of offsets and lengths, and of buffers: what avoids a bounce or a read-modify-write.
-  uint32_t alignment_bytes = 512;
-  uint32_t memory_alignment_bytes = 1;
-  uint32_t physical_block_bytes = 512;  // What the medium writes at once.
-  bool discard = false;
-  bool write_zeroes = false;
-};
 
 class BlockBackend {
  public:

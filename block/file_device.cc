@@ -107,12 +107,13 @@ Result<void> FileDevice::open_fd(const Options& options) {
     return open_error(path_, errno, read_only_);
   }
   // Again, of what was really opened.
-  if (fstat(fd(), &facts) != 0) return open_error(path_, errno, read_only_);
+  if (fstat(fd_.get(), &facts) != 0) return open_error(path_, errno, read_only_);
   SKIFF_RETURN_IF_ERROR(check_type(path_, facts.st_mode));
   // io_uring hands EAGAIN back for O_NONBLOCK descriptors.
-  if (fcntl(fd(), F_SETFL, flags & ~(O_NONBLOCK | O_CLOEXEC)) != 0)
+  if (fcntl(fd_.get(), F_SETFL, flags & ~(O_NONBLOCK | O_CLOEXEC)) != 0)
     return open_error(path_, errno, read_only_);
   block_device_ = S_ISBLK(facts.st_mode);
+  target_ = {.fd = fd_.get(), .direct_io = direct != 0};
   return {};
 }
 

@@ -9,7 +9,8 @@
 #include <memory>
 #include <string>
 
-#include "block/block_channel.h"
+#include "block/block_limits.h"
+#include "block/io_device.h"
 #include "loop/result.h"
 #include "loop/unique_fd.h"
 
@@ -18,7 +19,7 @@ namespace skiff::block {
 enum class DirectIo : uint8_t { kOff, kOn };
 enum class WriteAccess : uint8_t { kReadWrite, kReadOnly };
 
-class FileDevice {
+class FileDevice final : public IoDevice {
  public:
   struct Options {
     std::string path;
@@ -32,13 +33,13 @@ class FileDevice {
   // others (kBusy), empty ones, and O_DIRECT where the file system cannot (kUnsupported).
   static loop::Result<std::unique_ptr<FileDevice>> open(const Options& options);
 
-  int fd() const { return fd_.get(); }
-  const std::string& path() const { return path_; }
-  bool is_read_only() const { return read_only_; }
+  int fd() const { return target_.fd; }
+  const IoTarget& target() const override { return target_; }
+  const std::string& name() const override { return path_; }
+  bool is_read_only() const override { return read_only_; }
   // A file whose size is no multiple of 512 is served up to the last whole sector.
-  uint64_t size_bytes() const { return size_bytes_; }
-  // Unaligned requests are this class's users' business where the alignment is above 1.
-  const BlockLimits& limits() const { return limits_; }
+  uint64_t size_bytes() const override { return size_bytes_; }
+  const BlockLimits& limits() const override { return limits_; }
 
  private:
   FileDevice() = default;
@@ -49,6 +50,7 @@ class FileDevice {
 
   std::string path_;
   loop::UniqueFd fd_;
+  IoTarget target_;
   bool read_only_ = false;
   bool block_device_ = false;
   uint64_t size_bytes_ = 0;

@@ -11,7 +11,8 @@
 
 namespace skiff::block {
 
-loop::Result<std::unique_ptr<IoEngine>> make_io_engine(IoEngineKind kind, loop::EventLoop& loop,
+loop::Result<std::unique_ptr<IoEngine>> make_io_engine(IoEngineKind kind, const IoTarget& target,
+                                                       loop::EventLoop& loop,
                                                        loop::WorkerPool& pool) {
   if (kind == IoEngineKind::kIoUring && !loop.uses_io_uring()) {
     return loop::Error(loop::ErrorKind::kUnsupported,
@@ -19,8 +20,8 @@ loop::Result<std::unique_ptr<IoEngine>> make_io_engine(IoEngineKind kind, loop::
                        "kernel.io_uring_disabled); choose threads or auto");
   }
   if (kind != IoEngineKind::kThreads && loop.uses_io_uring())
-    return std::unique_ptr<IoEngine>(std::make_unique<IoUringEngine>(loop));
-  return std::unique_ptr<IoEngine>(std::make_unique<ThreadPoolEngine>(loop, pool));
+    return std::unique_ptr<IoEngine>(std::make_unique<IoUringEngine>(target, loop));
+  return std::unique_ptr<IoEngine>(std::make_unique<ThreadPoolEngine>(target, loop, pool));
 }
 
 }  // namespace skiff::block

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// IoEngine: moves bytes between memory and a file descriptor, for one event loop.
+// IoEngine: moves bytes between memory and one device, for one event loop.
 //
 // Thread: every call and every completion on the home loop.
 // Ownership: the engine borrows loop and pool; it is destroyed when nothing is in flight.
@@ -12,6 +12,7 @@
 #include <span>
 #include <string_view>
 
+#include "block/io_device.h"
 #include "block/request_fixup.h"
 #include "loop/event_loop.h"
 #include "loop/result.h"
@@ -42,7 +43,7 @@ struct IoInFlight {
 // One I/O. The submitter owns it: request and memory stay in place until `done` runs.
 struct IoRequest {
   IoOp op = IoOp::kRead;
-  int fd = -1;
+  bool fua = false;  // kWrite: on stable storage before it completes.
   uint64_t offset_bytes = 0;
   uint64_t length_bytes = 0;        // Of kRead and kWrite: the sum of `iov`, at most INT32_MAX.
   std::span<const iovec> iov = {};  // kRead and kWrite only; any number of entries.
@@ -65,9 +66,11 @@ class IoEngine {
 
 enum class IoEngineKind : uint8_t { kAuto, kIoUring, kThreads };
 
-// kAuto: io_uring on a loop that has a ring, else the pool. kUnsupported when the loop has no ring
-// for kIoUring. The pool is used by kThreads only; it outlives the engine and goes before the loop.
-loop::Result<std::unique_ptr<IoEngine>> make_io_engine(IoEngineKind kind, loop::EventLoop& loop,
+// An engine for one device and one loop. kAuto: io_uring on a loop that has a ring, else the pool.
+// kUnsupported when the loop has no ring for kIoUring. The target's device and the pool outlive the
+// engine; the pool goes before the loop.
+loop::Result<std::unique_ptr<IoEngine>> make_io_engine(IoEngineKind kind, const IoTarget& target,
+                                                       loop::EventLoop& loop,
                                                        loop::WorkerPool& pool);
 
 }  // namespace skiff::block

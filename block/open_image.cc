@@ -41,7 +41,7 @@ Result<void> refuse_other_formats(const FileDevice& file) {
   do {
     got = pread(file.fd(), start.data(), start.size_bytes(), 0);
   } while (got < 0 && errno == EINTR);
-  if (got < 0) return Error::from_errno(errno, fmt::format("Reading disk {}", file.path()));
+  if (got < 0) return Error::from_errno(errno, fmt::format("Reading disk {}", file.name()));
   const std::string_view begin(reinterpret_cast<const char*>(start.data()),
                                static_cast<size_t>(got));
   for (const Magic& magic : kMagics) {
@@ -50,7 +50,7 @@ Result<void> refuse_other_formats(const FileDevice& file) {
                  fmt::format("Disk {} looks like a {} image, which this version cannot read; "
                              "convert it with qemu-img convert -O raw, or say format=raw if "
                              "these bytes are the disk itself",
-                             file.path(), magic.format));
+                             file.name(), magic.format));
   }
   return {};
 }

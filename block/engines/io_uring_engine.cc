@@ -15,37 +15,37 @@
 namespace skiff::block {
 namespace {
 
-void prepare_transfer(io_uring_sqe* sqe, const IoRequest& request, const IoStep& step) {
+void prepare_transfer(io_uring_sqe* sqe, int fd, const IoRequest& request, const IoStep& step) {
   const bool read = request.op == IoOp::kRead;
   if (step.iov.size() == 1) {
     // Saves the kernel the copy of the vector.
     const iovec& only = step.iov.front();
     const auto length = static_cast<unsigned>(only.iov_len);
     if (read)
-      io_uring_prep_read(sqe, request.fd, only.iov_base, length, step.offset_bytes);
+      io_uring_prep_read(sqe, fd, only.iov_base, length, step.offset_bytes);
     else
-      io_uring_prep_write(sqe, request.fd, only.iov_base, length, step.offset_bytes);
+      io_uring_prep_write(sqe, fd, only.iov_base, length, step.offset_bytes);
     return;
   }
   const auto count = static_cast<unsigned>(step.iov.size());
   if (read)
-    io_uring_prep_readv(sqe, request.fd, step.iov.data(), count, step.offset_bytes);
+    io_uring_prep_readv(sqe, fd, step.iov.data(), count, step.offset_bytes);
   else
-    io_uring_prep_writev(sqe, request.fd, step.iov.data(), count, step.offset_bytes);
+    io_uring_prep_writev(sqe, fd, step.iov.data(), count, step.offset_bytes);
 }
 
-void prepare(io_uring_sqe* sqe, const IoRequest& request, const IoStep& step) {
+void prepare(io_uring_sqe* sqe, int fd, const IoRequest& request, const IoStep& step) {
   switch (request.op) {
     case IoOp::kRead:
     case IoOp::kWrite:
-      prepare_transfer(sqe, request, step);
+      prepare_transfer(sqe, fd, request, step);
       break;
     case IoOp::kFlush:
-      io_uring_prep_fsync(sqe, request.fd, IORING_FSYNC_DATASYNC);
+      io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
       break;
     case IoOp::kDiscard:
     case IoOp::kWriteZeroes:
-      io_uring_prep_fallocate(sqe, request.fd, fallocate_mode(request.op),
+      io_uring_prep_fallocate(sqe, fd, fallocate_mode(request.op),
                               static_cast<off_t>(step.offset_bytes),
                               static_cast<off_t>(step.length_bytes));
       break;
@@ -75,7 +75,7 @@ void IoUringEngine::queue_step(IoRequest& request, Punt punt) {
   io_uring_sqe* sqe = home_.loop().next_sqe(state.ring);
   // Preparing clears the SQE; what the loop put there to find the operation must survive.
   const uint64_t user_data = sqe->user_data;
-  prepare(sqe, request, state.step);
+  prepare(sqe, target_.fd, request, state.step);
   sqe->user_data = user_data;
   if (punt == Punt::kYes) sqe->flags |= IOSQE_ASYNC;
 }

@@ -11,7 +11,7 @@ namespace skiff::block {
 
 class IoUringEngine final : public IoEngine {
  public:
-  explicit IoUringEngine(loop::EventLoop& loop) : home_(loop) {}
+  IoUringEngine(const IoTarget& target, loop::EventLoop& loop) : target_(target), home_(loop) {}
   ~IoUringEngine() override;
   IoUringEngine(const IoUringEngine&) = delete;
   IoUringEngine& operator=(const IoUringEngine&) = delete;
@@ -26,6 +26,7 @@ class IoUringEngine final : public IoEngine {
   static void on_cqe(loop::RingOperation& operation, int32_t result, uint32_t cqe_flags);
   void queue_step(IoRequest& request, Punt punt) SKIFF_REQUIRES(home_);
 
+  const IoTarget target_;
   loop::Home home_;
   uint32_t in_flight_ = 0;
 };

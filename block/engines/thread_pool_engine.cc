@@ -19,24 +19,24 @@ namespace skiff::block {
 namespace {
 
 // One step as a system call: bytes, or -errno.
-int32_t perform(const IoRequest& request, const IoStep& step) {
+int32_t perform(int fd, const IoRequest& request, const IoStep& step) {
   const auto offset = static_cast<off_t>(step.offset_bytes);
   const auto count = static_cast<int>(step.iov.size());
   ssize_t result = 0;
   switch (request.op) {
     case IoOp::kRead:
-      result = preadv(request.fd, step.iov.data(), count, offset);
+      result = preadv(fd, step.iov.data(), count, offset);
       break;
     case IoOp::kWrite:
-      result = pwritev(request.fd, step.iov.data(), count, offset);
+      result = pwritev(fd, step.iov.data(), count, offset);
       break;
     case IoOp::kFlush:
-      result = fdatasync(request.fd);
+      result = fdatasync(fd);
       break;
     case IoOp::kDiscard:
     case IoOp::kWriteZeroes:
-      result = fallocate(request.fd, fallocate_mode(request.op), offset,
-                         static_cast<off_t>(step.length_bytes));
+      result =
+          fallocate(fd, fallocate_mode(request.op), offset, static_cast<off_t>(step.length_bytes));
       break;
   }
   return result < 0 ? -errno : static_cast<int32_t>(result);
@@ -67,10 +67,11 @@ void ThreadPoolEngine::submit(std::span<IoRequest* const> batch) {
 void ThreadPoolEngine::run_on_worker(loop::WorkItem& item) {
   const IoRequest& request = *static_cast<IoInFlight::WorkLink&>(item).request;
   IoInFlight& state = static_cast<IoInFlight::WorkLink&>(item).request->in_flight;
+  const int fd = static_cast<ThreadPoolEngine*>(state.engine)->target_.fd;
   // A worker may block, so the kernel's two kinds of "once more" are the same here.
   do {
     state.progress.next_step(state.step);
-  } while (state.progress.advance(perform(request, state.step)) !=
+  } while (state.progress.advance(perform(fd, request, state.step)) !=
            RequestProgress::Verdict::kFinished);
 }
 

@@ -12,7 +12,8 @@ namespace skiff::block {
 
 class ThreadPoolEngine final : public IoEngine {
  public:
-  ThreadPoolEngine(loop::EventLoop& loop, loop::WorkerPool& pool) : home_(loop), pool_(pool) {}
+  ThreadPoolEngine(const IoTarget& target, loop::EventLoop& loop, loop::WorkerPool& pool)
+      : target_(target), home_(loop), pool_(pool) {}
   ~ThreadPoolEngine() override;
   ThreadPoolEngine(const ThreadPoolEngine&) = delete;
   ThreadPoolEngine& operator=(const ThreadPoolEngine&) = delete;
@@ -25,6 +26,7 @@ class ThreadPoolEngine final : public IoEngine {
   static void run_on_worker(loop::WorkItem& item);
   static void on_done(loop::WorkItem& item);
 
+  const IoTarget target_;
   loop::Home home_;
   loop::WorkerPool& pool_;
   uint32_t in_flight_ = 0;

@@ -51,7 +51,6 @@ void RawChannel::start(BlockRequest& request) {
 
   IoRequest& io = request.in_flight.io;
   io.op = io_op(request);
-  io.fd = image_.fd();
   io.offset_bytes = request.offset_bytes;
   io.length_bytes = request.length_bytes;
   io.iov = request.iov;
@@ -67,6 +66,7 @@ IoOp RawChannel::io_op(const BlockRequest& request) const {
     case BlockOp::kWrite:
       return IoOp::kWrite;
     case BlockOp::kFlush:
+    case BlockOp::kStatus:
       return IoOp::kFlush;
     case BlockOp::kDiscard:
       return IoOp::kDiscard;
@@ -79,6 +79,7 @@ IoOp RawChannel::io_op(const BlockRequest& request) const {
 
 int32_t RawChannel::check(const BlockRequest& request) const {
   if (request.op == BlockOp::kFlush) return image_.writes_lost() ? -EIO : 0;
+  if (request.op == BlockOp::kStatus) return -EOPNOTSUPP;
   if (request.op != BlockOp::kRead && image_.is_read_only()) return -EROFS;
   const BlockLimits& limits = image_.limits();
   if (request.op == BlockOp::kDiscard && !limits.discard) return -EOPNOTSUPP;

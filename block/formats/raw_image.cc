@@ -13,7 +13,7 @@
 namespace skiff::block {
 
 loop::Result<std::unique_ptr<BlockChannel>> RawImage::open_channel(loop::EventLoop& loop) {
-  auto engine = make_io_engine(engine_, loop, pool_);
+  auto engine = make_io_engine(engine_, device_->target(), loop, pool_);
   if (!engine) return engine.error().with_context("Opening disk", name());
   return std::unique_ptr<BlockChannel>(
       std::make_unique<RawChannel>(*this, loop, *std::move(engine)));

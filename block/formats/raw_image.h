@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // RawImage: an image whose bytes are the disk's, one to one.
 //
-// Thread: as BlockBackend. Ownership: owns the file, borrows the pool; outlives its channels.
+// Thread: as BlockBackend. Ownership: owns the device, borrows the pool; outlives its channels.
 #pragma once
 
 #include <atomic>
@@ -9,7 +9,7 @@
 #include <string>
 
 #include "block/block_channel.h"
-#include "block/file_device.h"
+#include "block/io_device.h"
 #include "block/io_engine.h"
 #include "block/range_lock.h"
 
@@ -17,24 +17,23 @@ namespace skiff::block {
 
 class RawImage final : public BlockBackend {
  public:
-  RawImage(std::unique_ptr<FileDevice> file, IoEngineKind engine, loop::WorkerPool& pool)
-      : file_(std::move(file)), engine_(engine), pool_(pool) {}
+  RawImage(std::unique_ptr<IoDevice> device, IoEngineKind engine, loop::WorkerPool& pool)
+      : device_(std::move(device)), engine_(engine), pool_(pool) {}
 
-  uint64_t size_bytes() const override { return file_->size_bytes(); }
-  bool is_read_only() const override { return file_->is_read_only(); }
-  const BlockLimits& limits() const override { return file_->limits(); }
-  const std::string& name() const override { return file_->path(); }
+  uint64_t size_bytes() const override { return device_->size_bytes(); }
+  bool is_read_only() const override { return device_->is_read_only(); }
+  const BlockLimits& limits() const override { return device_->limits(); }
+  const std::string& name() const override { return device_->name(); }
   loop::Result<std::unique_ptr<BlockChannel>> open_channel(loop::EventLoop& loop) override;
 
   // For the channels. Thread: any.
-  int fd() const { return file_->fd(); }
   RangeLocks& write_locks() { return write_locks_; }
   // Linux reports a failed write-back once per descriptor; a later fsync that succeeds would lie.
   void note_writes_lost() { writes_lost_.store(true, std::memory_order_relaxed); }
   bool writes_lost() const { return writes_lost_.load(std::memory_order_relaxed); }
 
  private:
-  std::unique_ptr<FileDevice> file_;
+  std::unique_ptr<IoDevice> device_;
   IoEngineKind engine_;
   loop::WorkerPool& pool_;
   RangeLocks write_locks_;

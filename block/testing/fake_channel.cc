@@ -52,6 +52,7 @@ void FakeChannel::fail(size_t index, int32_t result) { end(index, result); }
 
 int32_t FakeChannel::perform(const BlockRequest& request) {
   if (request.op == BlockOp::kFlush) return 0;
+  if (request.op == BlockOp::kStatus) return -EOPNOTSUPP;
   if (request.op != BlockOp::kRead && backend_.is_read_only()) return -EROFS;
   const uint64_t size_bytes = backend_.size_bytes();
   if (request.offset_bytes > size_bytes || request.length_bytes > size_bytes - request.offset_bytes)

@@ -157,6 +157,7 @@ void BlkQueue::count(const BlkCommand& command) {
       return metrics_.flushes.add(1);
     case block::BlockOp::kDiscard:
     case block::BlockOp::kWriteZeroes:
+    case block::BlockOp::kStatus:
       return metrics_.others.add(1);
   }
 }
