@@ -100,7 +100,7 @@ void EpollBackend::poll(int64_t timeout_ns) {
 
 void EpollBackend::report(Source& source, uint32_t ready) {
   source.ready |= ready;
-  if (!MessageList::is_linked(source)) state_.enqueue(source);
+  if (!MessageList::is_linked(source)) state_.arrived(source);
 }
 
 void EpollBackend::wake() {

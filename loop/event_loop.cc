@@ -143,6 +143,15 @@ io_uring_sqe* EventLoop::next_sqe(RingOperation& operation) {
   return state_->backend->next_sqe(operation);
 }
 
+void EventLoop::submit_sqes() {
+  state_->assert_usable();
+  state_->backend->submit();
+}
+
+uint64_t EventLoop::arrivals() const { return state_->arrivals; }
+
+int64_t EventLoop::next_deadline_ns() const { return state_->earliest_deadline_ns(); }
+
 struct BottomHalf::Impl : CallbackNode, Message {
   Impl(LoopState& state, Priority of, std::function<void()> to_call)
       : CallbackNode(state), callback(std::move(to_call)) {

@@ -99,7 +99,7 @@ void LoopState::await_wakers() {
 
 void LoopState::collect_mail() {
   Message* message = mailbox.take_all();
-  while (message != nullptr) enqueue(*std::exchange(message, message->next));
+  while (message != nullptr) arrived(*std::exchange(message, message->next));
 }
 
 bool LoopState::anything_waiting() const {
@@ -151,6 +151,7 @@ void LoopState::expire_timers(int64_t now_ns) {
   expire_real_time(now_ns);
   while (timers.earliest_ns() <= now_ns) {
     auto& timer = static_cast<TimerNode&>(timers.pop());
+    ++arrivals;
     ready_of(timer.priority).push_back(timer);
   }
 }
@@ -160,6 +161,7 @@ void LoopState::expire_real_time(int64_t now_ns) {
     const int64_t lateness_ns = now_ns - real_time_timers.earliest_ns();
     if (lateness_ns > worst_real_time_lateness_ns.load(std::memory_order_relaxed))
       worst_real_time_lateness_ns.store(lateness_ns, std::memory_order_relaxed);
+    ++arrivals;
     ready_of(Priority::kRealTime).push_back(static_cast<TimerNode&>(real_time_timers.pop()));
   }
 }

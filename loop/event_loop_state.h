@@ -72,6 +72,11 @@ struct LoopState {
 
   // Home thread: to be run in the next turn.
   void enqueue(Message& message) { next[static_cast<size_t>(message.priority)].push_back(message); }
+  // The same, of news from outside.
+  void arrived(Message& message) {
+    ++arrivals;
+    enqueue(message);
+  }
   void send(Message& message);  // Any thread.
   void wake_if_asleep();        // Any thread.
   void collect_mail();
@@ -84,6 +89,8 @@ struct LoopState {
   void take_what_came();
   bool run_due();
   void end_turn();
+
+  int64_t earliest_deadline_ns() const;  // TimerHeap::kNever: no timer is armed.
 
   const Clock* clock;
   MonotonicClock monotonic_clock;
@@ -104,6 +111,7 @@ struct LoopState {
   TimerHeap real_time_timers;
   TimerHeap timers;
   int64_t service_since_ns = 0;  // Since when class kService has been waiting; 0: it has not.
+  uint64_t arrivals = 0;         // See EventLoop::arrivals().
 
   // Atomic to be read from elsewhere; written by the home thread, but for wakes.
   std::atomic<uint64_t> turns{0};
@@ -123,7 +131,6 @@ struct LoopState {
 
   MessageList& ready_of(Priority priority) { return ready[static_cast<size_t>(priority)]; }
   bool anything_waiting() const;
-  int64_t earliest_deadline_ns() const;
   int64_t delay_to_ns(int64_t deadline_ns) const;
   void expire_timers(int64_t now_ns);
   void expire_real_time(int64_t now_ns);

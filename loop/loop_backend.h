@@ -56,6 +56,8 @@ class LoopBackend {
   virtual bool has_ring() const = 0;
   // Only where there is a ring.
   virtual io_uring_sqe* next_sqe(RingOperation& operation) = 0;
+  // Hands over at once what would go with the next poll().
+  virtual void submit() {}
 };
 
 // Both fail with the system's reason when this process may not have them.

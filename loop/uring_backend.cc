@@ -133,6 +133,7 @@ void UringBackend::on_completion(const Ring::Completion& completion) {
     case kOperationTag: {
       auto* operation = reinterpret_cast<RingOperation*>(completion.user_data);
       if ((completion.flags & IORING_CQE_F_MORE) == 0) --operations_in_flight_;
+      ++state_.arrivals;
       state_.completions.push({operation, completion.result, completion.flags});
       return;
     }
@@ -168,7 +169,7 @@ void UringBackend::on_slot(Slot& slot, int32_t result) {
   } else {
     source->ready |= result == -EBADF ? POLLNVAL : POLLERR;  // As poll(2) would say.
   }
-  if (!MessageList::is_linked(*source)) state_.enqueue(*source);
+  if (!MessageList::is_linked(*source)) state_.arrived(*source);
 }
 
 void UringBackend::wake() { notify(wake_fd_.get()); }
@@ -267,6 +268,10 @@ void UringBackend::cancel(uint64_t user_data) {
   sqe.addr = user_data;
   sqe.user_data = kCancelName;
   ++own_in_flight_;
+}
+
+void UringBackend::submit() {
+  if (bound_ && ring_->unsubmitted() > 0) enter(Ring::Enter::kSubmit);
 }
 
 void UringBackend::flush() {

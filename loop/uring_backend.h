@@ -31,6 +31,7 @@ class UringBackend final : public LoopBackend {
   void disarm(Source& source) override;
   bool has_ring() const override { return true; }
   io_uring_sqe* next_sqe(RingOperation& operation) override;
+  void submit() override;
 
  private:
   // One POLL_ADD or READ that the kernel has. Its address is the request's name.

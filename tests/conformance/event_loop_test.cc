@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -438,6 +439,36 @@ TEST_P(EventLoopTest, LoopBelongsToTheThreadThatTurnedItFirst) {
   bool current_elsewhere = true;
   start_thread([&] { current_elsewhere = loop().is_current(); }).join();
   EXPECT_FALSE(current_elsewhere);
+}
+
+TEST_P(EventLoopTest, WhatComesFromOutsideIsCountedAndWhatCallbacksScheduleIsNot) {
+  loop().run_once(EventLoop::Wait::kNo);  // From now on this thread is the loop's.
+  int runs = 0;
+  BottomHalf again(loop(), Priority::kDevice, [&] { ++runs; });
+  again.schedule();
+  run_until_idle(loop());
+  ASSERT_EQ(runs, 1);
+  EXPECT_EQ(loop().arrivals(), 0U);
+  Timer timer(loop(), Priority::kDevice, [] {});
+  timer.arm_after(0);
+  loop().post([] {});
+  Pipe pipe;
+  pipe.write_byte();
+  FdWatcher watcher(loop(), pipe.read_end.get(), Priority::kDevice,
+                    [&](uint32_t) { watcher.watch(0); });
+  watcher.watch(POLLIN);
+  run_until_idle(loop());
+  EXPECT_EQ(loop().arrivals(), 3U);
+}
+
+TEST_P(EventLoopTest, NextDeadlineIsTheEarliestTimers) {
+  EXPECT_EQ(loop().next_deadline_ns(), std::numeric_limits<int64_t>::max());
+  Timer late(loop(), Priority::kDevice, [] {});
+  Timer early(loop(), Priority::kRealTime, [] {});
+  const int64_t now_ns = loop().now_ns();
+  late.arm_at(now_ns + 2'000'000'000);
+  early.arm_at(now_ns + 1'000'000'000);
+  EXPECT_EQ(loop().next_deadline_ns(), now_ns + 1'000'000'000);
 }
 
 TEST_P(EventLoopTest, UnrunCallbacksGoWithTheLoop) {

@@ -131,6 +131,21 @@ TEST_P(IoUringLoopTest, OneEnterPerTurnSubmitsWaitsAndReaps) {
   EXPECT_LE(after.enters - before.enters, after.turns - before.turns);
 }
 
+TEST_P(IoUringLoopTest, SubmittingAheadOfTheTurnCompletesInALaterTurnAsUsual) {
+  loop().run_once(EventLoop::Wait::kNo);
+  Operation nop;
+  io_uring_sqe* sqe = loop().next_sqe(nop);
+  sqe->opcode = IORING_OP_NOP;
+  const uint64_t enters = loop().counters().enters;
+  loop().submit_sqes();
+  EXPECT_EQ(loop().counters().enters, enters + 1);
+  EXPECT_EQ(nop.completions, 0);
+  loop().submit_sqes();  // Nothing is left to hand over.
+  EXPECT_EQ(loop().counters().enters, enters + 1);
+  turn_until_done(nop);
+  EXPECT_EQ(nop.result, 0);
+}
+
 TEST_P(IoUringLoopTest, CompletionsOfOperationsHaveABudgetToo) {
   constexpr size_t kOperations = 150;
   std::vector<Operation> operations(kOperations);
