@@ -13,6 +13,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "block/block_limits.h"
 #include "block/io_engine.h"
@@ -22,6 +23,24 @@
 namespace skiff::block {
 
 enum class BlockOp : uint8_t { kRead, kWrite, kFlush, kDiscard, kWriteZeroes, kStatus };
+
+constexpr std::string_view block_op_name(BlockOp op) {
+  switch (op) {
+    case BlockOp::kRead:
+      return "read";
+    case BlockOp::kWrite:
+      return "write";
+    case BlockOp::kFlush:
+      return "flush";
+    case BlockOp::kDiscard:
+      return "discard";
+    case BlockOp::kWriteZeroes:
+      return "write-zeroes";
+    case BlockOp::kStatus:
+      break;
+  }
+  return "status";
+}
 
 class BlockChannel;
 struct BlockRequest;
@@ -62,9 +81,10 @@ class BlockChannel {
  public:
   virtual ~BlockChannel() = default;
   // Takes the whole batch. Out-of-range, unaligned and oversized requests complete with -EINVAL,
-  // writes to a read-only image with -EROFS, what the image cannot do with -EOPNOTSUPP, flushes
-  // after one that failed with -EIO. A completion never runs inside submit(): callers may be
-  // half-way through an update there.
+  // writes to a read-only image with -EROFS, what limits() rules out with -EOPNOTSUPP, flushes
+  // after one that failed with -EIO. A discard that turns out to be impossible is done: it is a
+  // right, not a duty. A completion never runs inside submit(): callers may be half-way through an
+  // update there.
   virtual void submit(std::span<BlockRequest* const> batch) = 0;
   virtual uint32_t in_flight() const = 0;
 };

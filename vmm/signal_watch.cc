@@ -37,6 +37,8 @@ void SignalWatch::block_signals() {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   // A reader that went away is an error of that write, not the end of the machine.
   std::signal(SIGPIPE, SIG_IGN);
+  // A disk image that meets `ulimit -f` fails its write; that must not be the end of the machine.
+  std::signal(SIGXFSZ, SIG_IGN);
 }
 
 loop::Result<std::unique_ptr<SignalWatch>> SignalWatch::create(loop::EventLoop& loop,

@@ -16,7 +16,7 @@ namespace skiff::vmm {
 
 class SignalWatch {
  public:
-  // Blocks the watched signals, and ignores SIGPIPE, for good.
+  // Blocks the watched signals, and ignores SIGPIPE and SIGXFSZ, for good.
   static void block_signals();
 
   // `on_signal` gets the signal's number.

@@ -12,6 +12,7 @@
 #include "block/io_device.h"
 #include "block/io_engine.h"
 #include "block/range_lock.h"
+#include "block/request_fixup.h"
 
 namespace skiff::block {
 
@@ -27,10 +28,21 @@ class RawImage final : public BlockBackend {
   loop::Result<std::unique_ptr<BlockChannel>> open_channel(loop::EventLoop& loop) override;
 
   // For the channels. Thread: any.
+  const IoTarget& target() const { return device_->target(); }
+  loop::WorkerPool& pool() const { return pool_; }
   RangeLocks& write_locks() { return write_locks_; }
   // Linux reports a failed write-back once per descriptor; a later fsync that succeeds would lie.
   void note_writes_lost() { writes_lost_.store(true, std::memory_order_relaxed); }
   bool writes_lost() const { return writes_lost_.load(std::memory_order_relaxed); }
+  // Until the kernel said for the first time that it cannot (of a part of a file system it may say
+  // so later than at open).
+  bool can_discard() const {
+    return limits().discard && !cannot_discard_.load(std::memory_order_relaxed);
+  }
+  bool can_write_zeroes() const {
+    return limits().write_zeroes && !cannot_write_zeroes_.load(std::memory_order_relaxed);
+  }
+  void note_cannot(IoOp op);
 
  private:
   std::unique_ptr<IoDevice> device_;
@@ -38,6 +50,8 @@ class RawImage final : public BlockBackend {
   loop::WorkerPool& pool_;
   RangeLocks write_locks_;
   std::atomic<bool> writes_lost_{false};
+  std::atomic<bool> cannot_discard_{false};
+  std::atomic<bool> cannot_write_zeroes_{false};
 };
 
 }  // namespace skiff::block

@@ -66,7 +66,8 @@ void UnalignedJob::run() {
 
 void UnalignedJob::submit_whole() {
   step_ = Step::kWhole;
-  io_.op = channel_.io_op(request_);
+  io_.op = request_.in_flight.io.op;
+  io_.fua = request_.op == BlockOp::kWrite && request_.fua;
   io_.offset_bytes = request_.offset_bytes;
   io_.length_bytes = request_.length_bytes;
   io_.iov = request_.iov;
@@ -93,6 +94,7 @@ void UnalignedJob::submit_piece(Step step) {
   step_ = step;
   iov_ = {.iov_base = buffer_.data(), .iov_len = piece_end_ - piece_begin_};
   io_.op = step == Step::kWrite ? IoOp::kWrite : IoOp::kRead;
+  io_.fua = step == Step::kWrite && request_.fua;
   io_.offset_bytes = piece_begin_;
   io_.length_bytes = piece_end_ - piece_begin_;
   io_.iov = {&iov_, 1};

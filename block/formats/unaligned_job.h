@@ -22,7 +22,8 @@ class RawChannel;
 class UnalignedJob {
  public:
   static bool buffers_are_aligned(std::span<const iovec> iov, uint32_t alignment_bytes);
-  // `request` is in range and not a flush.
+  // `request` is in range, a read, a write, a discard or zeroes that the kernel writes; what it is
+  // for the engine stands in its `in_flight.io.op`.
   static void start(RawChannel& channel, BlockRequest& request);
 
  private:
