@@ -7,8 +7,10 @@
 
 #include <sys/uio.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -34,6 +36,8 @@ struct IoInFlight {
   };
 
   IoEngine* engine = nullptr;
+  IoRequest* next = nullptr;  // In the engine's lists.
+  int32_t result = 0;         // Of a request that has ended and whose `done` has not run.
   RequestProgress progress;
   IoStep step;  // What the kernel was asked for; it may point into here until it answers.
   RingLink ring;
@@ -64,11 +68,27 @@ class IoEngine {
   virtual uint32_t in_flight() const = 0;
 };
 
-enum class IoEngineKind : uint8_t { kAuto, kIoUring, kThreads };
+enum class IoEngineKind : uint8_t {
+  kAuto,      // The best of the others that this loop and this device allow.
+  kSync,      // In submit(): blocks the loop for as long as the device takes.
+  kWorker,    // One thread of the engine's own, in order of submission.
+  kThreads,   // The worker pool: preadv2 and pwritev2.
+  kPosixAio,  // glibc's aio_read() and so on: for comparison; it serves one request at a time.
+  kLinuxAio,  // io_submit(): needs O_DIRECT, as without it io_submit() blocks.
+  kIoUring,   // The loop's own ring.
+};
+inline constexpr std::array kAllEngineKinds = {
+    IoEngineKind::kAuto,     IoEngineKind::kSync,     IoEngineKind::kWorker, IoEngineKind::kThreads,
+    IoEngineKind::kPosixAio, IoEngineKind::kLinuxAio, IoEngineKind::kIoUring};
 
-// An engine for one device and one loop. kAuto: io_uring on a loop that has a ring, else the pool.
-// kUnsupported when the loop has no ring for kIoUring. The target's device and the pool outlive the
-// engine; the pool goes before the loop.
+// As users write it: "auto", "sync", "worker", "threads", "posix-aio", "linux-aio", "io_uring".
+std::string_view engine_name(IoEngineKind kind);
+std::optional<IoEngineKind> parse_engine(std::string_view name);
+
+// An engine for one device and one loop; any of them works on a NullDevice. kUnsupported, with what
+// to do instead, for kIoUring on a loop that has no ring and for kLinuxAio without O_DIRECT;
+// kExhausted when the system has no more threads or aio contexts. The target's device and the pool
+// outlive the engine; the pool goes before the loop.
 loop::Result<std::unique_ptr<IoEngine>> make_io_engine(IoEngineKind kind, const IoTarget& target,
                                                        loop::EventLoop& loop,
                                                        loop::WorkerPool& pool);

@@ -16,6 +16,7 @@
 #include "block/block_channel.h"
 #include "block/file_device.h"
 #include "block/formats/raw_image.h"
+#include "block/null_device.h"
 #include "loop/result.h"
 #include "loop/worker_pool.h"
 
@@ -59,6 +60,13 @@ Result<void> refuse_other_formats(const FileDevice& file) {
 
 Result<std::unique_ptr<BlockBackend>> open_image(const ImageOptions& options,
                                                  loop::WorkerPool& pool) {
+  if (NullDevice::is_null_path(options.path)) {
+    auto null = NullDevice::parse(options.path);
+    if (!null) return null.error();
+    null->read_only = options.access == WriteAccess::kReadOnly;
+    return std::unique_ptr<BlockBackend>(std::make_unique<RawImage>(
+        std::make_unique<NullDevice>(*null, options.path), options.engine, pool));
+  }
   auto file =
       FileDevice::open({.path = options.path, .access = options.access, .direct = options.direct});
   if (!file) return file.error();

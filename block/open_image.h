@@ -20,7 +20,7 @@ namespace skiff::block {
 enum class ImageFormat : uint8_t { kRaw };
 
 struct ImageOptions {
-  std::string path;
+  std::string path;  // Or null:size=8G,latency=30us, see null_device.h.
   // Never guessed. Nothing stands for raw too, but then a file that looks like another format is
   // refused: a guest would see, and could overwrite, the image's own tables.
   std::optional<ImageFormat> format;

@@ -5,15 +5,16 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <climits>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 
 namespace skiff::block {
 namespace {
 
-constexpr size_t kMaxSegments = IOV_MAX;
+// What every device's blocks divide.
+constexpr uint64_t kAlignedBytes = 4096;
 // How often a request may be told EAGAIN before it goes where it may block.
 constexpr uint8_t kPatience = 3;
 constexpr uint8_t kGiveUp = 16;
@@ -27,9 +28,19 @@ int fallocate_mode(IoOp op) {
   return mode | FALLOC_FL_KEEP_SIZE;
 }
 
+int32_t refusal_of(IoOp op, uint64_t offset_bytes, uint64_t length_bytes) {
+  if (op == IoOp::kFlush) return 0;
+  constexpr uint64_t kEnd = std::numeric_limits<int64_t>::max();
+  if (offset_bytes > kEnd || length_bytes > kEnd - offset_bytes) return -EINVAL;
+  if (is_transfer(op) && length_bytes > std::numeric_limits<int32_t>::max()) return -EINVAL;
+  return 0;
+}
+
 void RequestProgress::begin(IoOp op, uint64_t offset_bytes, uint64_t length_bytes,
-                            std::span<const iovec> iov) {
+                            std::span<const iovec> iov, Fua fua) {
   op_ = op;
+  fua_ = op == IoOp::kWrite ? fua : Fua::kNo;
+  flushing_ = false;
   again_ = 0;
   result_ = 0;
   offset_bytes_ = offset_bytes;
@@ -39,24 +50,47 @@ void RequestProgress::begin(IoOp op, uint64_t offset_bytes, uint64_t length_byte
   skip_bytes_ = 0;
 }
 
-void RequestProgress::next_step(IoStep& step) const {
+void RequestProgress::next_step(IoStep& step, size_t max_segments) const {
+  step.op = flushing_ ? IoOp::kFlush : op_;
+  step.dsync = fua_ == Fua::kByFlag;
   step.offset_bytes = offset_bytes_;
   step.length_bytes = left_bytes_;
   step.iov = {};
-  if (!is_transfer(op_)) return;
-  if (skip_bytes_ > 0) {
+  if (!is_transfer(step.op) || iov_.empty()) return;
+  const uint64_t first_bytes = iov_.front().iov_len - skip_bytes_;
+  if (skip_bytes_ > 0 || first_bytes > kMaxStepBytes) {
     // The rest of a half-done segment goes alone: no copy of the vector, and a kernel that stopped
     // in the middle is rare enough.
     step.partial = {.iov_base = static_cast<char*>(iov_.front().iov_base) + skip_bytes_,
-                    .iov_len = iov_.front().iov_len - skip_bytes_};
+                    .iov_len = std::min(first_bytes, kMaxStepBytes)};
     step.length_bytes = step.partial.iov_len;
     step.iov = {&step.partial, 1};
     return;
   }
-  step.iov = iov_.first(std::min(iov_.size(), kMaxSegments));
-  if (step.iov.size() == iov_.size()) return;
-  step.length_bytes = 0;
-  for (const iovec& segment : step.iov) step.length_bytes += segment.iov_len;
+  step.iov = iov_;
+  if (left_bytes_ > kMaxStepBytes || iov_.size() > max_segments)
+    take_whole_segments(step, max_segments);
+}
+
+void RequestProgress::take_whole_segments(IoStep& step, size_t max_segments) const {
+  size_t count = 0;
+  size_t aligned_count = 0;
+  uint64_t bytes = 0;
+  uint64_t aligned_bytes = 0;
+  while (count < std::min(iov_.size(), max_segments) &&
+         bytes + iov_[count].iov_len <= kMaxStepBytes) {
+    bytes += iov_[count++].iov_len;
+    if (bytes % kAlignedBytes != 0) continue;
+    aligned_count = count;
+    aligned_bytes = bytes;
+  }
+  // A cut elsewhere would make two misaligned requests of an aligned one.
+  if (aligned_bytes > 0) {
+    count = aligned_count;
+    bytes = aligned_bytes;
+  }
+  step.iov = iov_.first(count);
+  step.length_bytes = bytes;
 }
 
 RequestProgress::Verdict RequestProgress::advance(int32_t result) {
@@ -65,7 +99,12 @@ RequestProgress::Verdict RequestProgress::advance(int32_t result) {
     if (++again_ >= kGiveUp) return finish(result);
     return again_ > kPatience ? Verdict::kMoreBlocking : Verdict::kMore;
   }
+  if (flushing_) return finish(result < 0 ? result : moved_bytes());
   if (!is_transfer(op_)) return finish(std::min(result, 0));
+  if (result == -EOPNOTSUPP && fua_ == Fua::kByFlag) {
+    fua_ = Fua::kByFlush;
+    return Verdict::kMore;
+  }
   if (result < 0) {
     // A direct read that met the end of the file off alignment may not ask for the rest.
     const bool at_end = op_ == IoOp::kRead && result == -EINVAL && moved_bytes() > 0;
@@ -89,7 +128,13 @@ RequestProgress::Verdict RequestProgress::moved(uint32_t bytes) {
     iov_ = iov_.subspan(1);
   }
   skip_bytes_ = advance_bytes;
-  if (left_bytes_ == 0 || iov_.empty()) return finish(moved_bytes());
+  if (left_bytes_ == 0 || iov_.empty()) return transferred();
+  return Verdict::kMore;
+}
+
+RequestProgress::Verdict RequestProgress::transferred() {
+  if (fua_ != Fua::kByFlush) return finish(moved_bytes());
+  flushing_ = true;
   return Verdict::kMore;
 }
 

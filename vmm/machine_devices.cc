@@ -235,6 +235,7 @@ Result<void> MachineDevices::add_disk(const DiskConfig& disk, size_t index) {
   if (disk.format_given) options.format = block::ImageFormat::kRaw;
   if (disk.readonly) options.access = block::WriteAccess::kReadOnly;
   if (disk.direct) options.direct = block::DirectIo::kOn;
+  options.engine = disk.engine;
   auto image = block::open_image(options, *workers_);
   if (!image) return image.error().with_context("disk");
   images_.push_back(*std::move(image));

@@ -3,20 +3,20 @@
 
 #include <liburing.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include <cstdint>
 #include <span>
 
 #include "block/io_engine.h"
 #include "block/request_fixup.h"
-#include "loop/check.h"
 #include "loop/event_loop.h"
 
 namespace skiff::block {
 namespace {
 
-void prepare_transfer(io_uring_sqe* sqe, int fd, const IoRequest& request, const IoStep& step) {
-  const bool read = request.op == IoOp::kRead;
+void prepare_transfer(io_uring_sqe* sqe, int fd, const IoStep& step) {
+  const bool read = step.op == IoOp::kRead;
   if (step.iov.size() == 1) {
     // Saves the kernel the copy of the vector.
     const iovec& only = step.iov.front();
@@ -34,18 +34,19 @@ void prepare_transfer(io_uring_sqe* sqe, int fd, const IoRequest& request, const
     io_uring_prep_writev(sqe, fd, step.iov.data(), count, step.offset_bytes);
 }
 
-void prepare(io_uring_sqe* sqe, int fd, const IoRequest& request, const IoStep& step) {
-  switch (request.op) {
+void prepare(io_uring_sqe* sqe, int fd, const IoStep& step) {
+  switch (step.op) {
     case IoOp::kRead:
     case IoOp::kWrite:
-      prepare_transfer(sqe, fd, request, step);
+      prepare_transfer(sqe, fd, step);
+      if (step.dsync) sqe->rw_flags = RWF_DSYNC;
       break;
     case IoOp::kFlush:
       io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
       break;
     case IoOp::kDiscard:
     case IoOp::kWriteZeroes:
-      io_uring_prep_fallocate(sqe, fd, fallocate_mode(request.op),
+      io_uring_prep_fallocate(sqe, fd, fallocate_mode(step.op),
                               static_cast<off_t>(step.offset_bytes),
                               static_cast<off_t>(step.length_bytes));
       break;
@@ -54,17 +55,13 @@ void prepare(io_uring_sqe* sqe, int fd, const IoRequest& request, const IoStep& 
 
 }  // namespace
 
-IoUringEngine::~IoUringEngine() { SKIFF_CHECK(in_flight_ == 0); }
-
 void IoUringEngine::submit(std::span<IoRequest* const> batch) {
   home_.assert_here();
   for (IoRequest* request : batch) {
+    if (!begin(*request, Fua::kByFlag)) continue;
     IoInFlight& state = request->in_flight;
-    state.engine = this;
     state.ring.request = request;
     state.ring.done = &IoUringEngine::on_cqe;
-    state.progress.begin(request->op, request->offset_bytes, request->length_bytes, request->iov);
-    ++in_flight_;
     queue_step(*request, Punt::kNo);
   }
 }
@@ -75,7 +72,7 @@ void IoUringEngine::queue_step(IoRequest& request, Punt punt) {
   io_uring_sqe* sqe = home_.loop().next_sqe(state.ring);
   // Preparing clears the SQE; what the loop put there to find the operation must survive.
   const uint64_t user_data = sqe->user_data;
-  prepare(sqe, target_.fd, request, state.step);
+  prepare(sqe, target_.fd, state.step);
   sqe->user_data = user_data;
   if (punt == Punt::kYes) sqe->flags |= IOSQE_ASYNC;
 }
@@ -93,8 +90,7 @@ void IoUringEngine::on_cqe(loop::RingOperation& operation, int32_t result, uint3
     case RequestProgress::Verdict::kFinished:
       break;
   }
-  --self.in_flight_;
-  request.done(request, state.progress.result());
+  self.finish(request, state.progress.result());
 }
 
 }  // namespace skiff::block

@@ -1,35 +1,42 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// ThreadPoolEngine: requests as blocking system calls on a worker pool, where there is no io_uring.
+// ThreadPoolEngine: requests as blocking system calls on workers: the shared pool's ("threads"), or
+// one of the engine's own, which takes them in the order of submission ("worker").
 //
 // Thread: the home loop's throughout; only the system calls run on workers. Ownership: borrows loop
-// and pool.
+// and shared pool.
 #pragma once
 
+#include <memory>
+#include <span>
+#include <string_view>
+#include <utility>
+
+#include "block/engines/engine_base.h"
 #include "block/io_engine.h"
-#include "loop/home.h"
+#include "loop/event_loop.h"
+#include "loop/result.h"
+#include "loop/worker_pool.h"
 
 namespace skiff::block {
 
-class ThreadPoolEngine final : public IoEngine {
+class ThreadPoolEngine final : public EngineBase {
  public:
   ThreadPoolEngine(const IoTarget& target, loop::EventLoop& loop, loop::WorkerPool& pool)
-      : target_(target), home_(loop), pool_(pool) {}
-  ~ThreadPoolEngine() override;
-  ThreadPoolEngine(const ThreadPoolEngine&) = delete;
-  ThreadPoolEngine& operator=(const ThreadPoolEngine&) = delete;
+      : EngineBase(target, loop), pool_(pool) {}
+  // With a worker of its own. Fails when the system has no thread to give.
+  static loop::Result<std::unique_ptr<IoEngine>> create_worker(const IoTarget& target,
+                                                               loop::EventLoop& loop);
 
-  std::string_view name() const override { return "threads"; }
+  std::string_view name() const override { return own_pool_ != nullptr ? "worker" : "threads"; }
   void submit(std::span<IoRequest* const> batch) override;
-  uint32_t in_flight() const override { return in_flight_; }
 
  private:
-  static void run_on_worker(loop::WorkItem& item);
-  static void on_done(loop::WorkItem& item);
+  ThreadPoolEngine(const IoTarget& target, loop::EventLoop& loop,
+                   std::unique_ptr<loop::WorkerPool> own_pool)
+      : EngineBase(target, loop), own_pool_(std::move(own_pool)), pool_(*own_pool_) {}
 
-  const IoTarget target_;
-  loop::Home home_;
+  std::unique_ptr<loop::WorkerPool> own_pool_;
   loop::WorkerPool& pool_;
-  uint32_t in_flight_ = 0;
 };
 
 }  // namespace skiff::block

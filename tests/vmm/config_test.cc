@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "block/io_engine.h"
 #include "loop/check.h"
 #include "loop/result.h"
 #include "vmm/config/config_file.h"
@@ -75,7 +76,8 @@ TEST(MachineConfig, EveryErrorNamesOptionKeyValueAndWhatIsAllowed) {
             "disk: format=\"qcow2\" is not possible (allowed: raw)");
   EXPECT_EQ(error_of("disk", "readonly=on"), "disk: no path (write --disk path=FILE)");
   EXPECT_EQ(error_of("disk", "path=x,cache=none"),
-            "disk: unknown key \"cache\" (allowed: path, format, readonly, direct, serial, bus)");
+            "disk: unknown key \"cache\" (allowed: path, format, readonly, direct, "
+            "engine, serial, bus)");
   EXPECT_EQ(error_of("disk", "path=x,path=y"), "disk: \"path\" is given twice");
   EXPECT_EQ(error_of("on-reset", "never"),
             "on-reset: value=\"never\" is not possible (allowed: restart or exit)");
@@ -85,6 +87,19 @@ TEST(MachineConfig, ACommandLineIsTakenWithItsCommas) {
   MachineConfig config;
   ASSERT_TRUE(apply(config, "cmdline", "console=ttyS0,115200 root=/dev/vda"));
   EXPECT_EQ(config.cmdline, "console=ttyS0,115200 root=/dev/vda");
+}
+
+TEST(MachineConfig, EveryEngineCanBeNamed) {
+  MachineConfig config;
+  ASSERT_TRUE(apply(config, "disk", "a"));
+  EXPECT_EQ(config.disks[0].engine, block::IoEngineKind::kAuto);
+  for (const block::IoEngineKind kind : block::kAllEngineKinds) {
+    ASSERT_TRUE(apply(config, "disk", "b,engine=" + std::string(block::engine_name(kind))));
+    EXPECT_EQ(config.disks.back().engine, kind);
+  }
+  EXPECT_EQ(error_of("disk", "b,engine=native"),
+            "disk: engine=\"native\" is not possible (allowed: auto, sync, worker, threads, "
+            "posix-aio, linux-aio or io_uring)");
 }
 
 TEST(MachineConfig, FormatIsRememberedAsGivenOrNot) {

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "block/io_engine.h"
 #include "loop/cpu_set.h"
 #include "loop/log.h"
 #include "loop/result.h"
@@ -62,6 +63,12 @@ bool assign_sched(loop::SchedPolicy& target, std::string_view text) {
   const auto policy = loop::SchedPolicy::parse(text);
   if (policy) target = *policy;
   return policy.has_value();
+}
+
+bool assign_engine(block::IoEngineKind& target, std::string_view text) {
+  const auto kind = block::parse_engine(text);
+  if (kind) target = *kind;
+  return kind.has_value();
 }
 
 template <typename E>
@@ -129,11 +136,13 @@ Result<void> apply_memory(MachineConfig& config, const Pairs& pairs) {
 Result<void> apply_disk(MachineConfig& config, const Pairs& pairs) {
   DiskConfig disk;
   const std::array fields = {
-      Field{"path", "a file or block device",
+      Field{"path", "a file, a block device, or null:size=SIZE[,,latency=TIME]",
             [&](auto text) { return assign_text(disk.path, text); }},
       Field{"format", "raw", [&](auto text) { return disk.format_given = (text == "raw"); }},
       Field{"readonly", kSwitch, [&](auto text) { return assign_switch(disk.readonly, text); }},
       Field{"direct", kSwitch, [&](auto text) { return assign_switch(disk.direct, text); }},
+      Field{"engine", "auto, sync, worker, threads, posix-aio, linux-aio or io_uring",
+            [&](auto text) { return assign_engine(disk.engine, text); }},
       Field{"serial", "1 to 20 characters",
             [&](auto text) { return text.size() <= 20 && assign_text(disk.serial, text); }},
       Field{"bus", "pci or mmio",
@@ -221,7 +230,8 @@ constexpr std::array<OptionInfo, 16> kOptions = {{
     {"memory", kPairs, "size", false, "SIZE[,prealloc=on][,mlock=on]", "Guest RAM, like 512M or 4G",
      apply_memory},
     {"disk", kPairs, "path", true,
-     "path=FILE[,format=raw][,readonly=on][,direct=on][,serial=TEXT][,bus=pci|mmio]",
+     "path=FILE[,format=raw][,readonly=on][,direct=on][,engine=NAME][,serial=TEXT]"
+     "[,bus=pci|mmio]",
      "Add a virtio-blk disk", apply_disk},
     {"serial", kText, "value", true, "stdio|null|file:PATH|pty[:LINK]|unix:PATH",
      "Where the next serial port (COM1 to COM4) goes", apply_serial},

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "block/io_engine.h"
 #include "loop/log.h"
 #include "loop/result.h"
 #include "loop/thread.h"
@@ -45,6 +46,7 @@ struct DiskConfig {
       false;  // "raw" is the only format; said or not decides what a qcow2 magic means.
   bool readonly = false;
   bool direct = false;
+  block::IoEngineKind engine = block::IoEngineKind::kAuto;
   std::string serial;
   DeviceBus bus = DeviceBus::kPci;
 };

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "block/null_device.h"
+
+#include <spdlog/fmt/fmt.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cmath>
+#include <cstdint>
+#include <numbers>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "block/block_limits.h"
+#include "block/request_fixup.h"
+#include "loop/result.h"
+
+namespace skiff::block {
+namespace {
+
+using loop::Error;
+using loop::ErrorKind;
+using loop::Result;
+
+constexpr uint64_t kSectorBytes = 512;
+constexpr uint64_t kMaxBytes = uint64_t{1} << 62;
+constexpr uint64_t kMaxLatencyNs = 10'000'000'000;
+constexpr double kSigma = 0.5;
+
+struct Unit {
+  std::string_view name;
+  uint64_t factor;
+};
+constexpr std::array kSizes = {Unit{"", 1}, Unit{"K", uint64_t{1} << 10},
+                               Unit{"M", uint64_t{1} << 20}, Unit{"G", uint64_t{1} << 30},
+                               Unit{"T", uint64_t{1} << 40}};
+constexpr std::array kTimes = {Unit{"ns", 1}, Unit{"us", 1000}, Unit{"ms", 1'000'000},
+                               Unit{"s", 1'000'000'000}, Unit{"", 1}};
+
+template <size_t kCount>
+std::optional<uint64_t> parse_number(std::string_view text, const std::array<Unit, kCount>& units,
+                                     uint64_t most) {
+  uint64_t number = 0;
+  const char* const end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, number);
+  if (error != std::errc()) return std::nullopt;
+  const std::string_view unit(stop, static_cast<size_t>(end - stop));
+  for (const Unit& known : units) {
+    if (unit == known.name && number <= most / known.factor) return number * known.factor;
+  }
+  return std::nullopt;
+}
+
+bool assign_field(NullDevice::Options& options, std::string_view key, std::string_view value) {
+  if (key == "size") {
+    const auto size = parse_number(value, kSizes, kMaxBytes);
+    if (!size || *size < kSectorBytes || *size % kSectorBytes != 0) return false;
+    options.size_bytes = *size;
+    return true;
+  }
+  if (key == "latency") {
+    const auto latency = parse_number(value, kTimes, kMaxLatencyNs);
+    if (!latency) return false;
+    options.latency_ns = static_cast<int64_t>(*latency);
+    return true;
+  }
+  using Distribution = NullDevice::Distribution;
+  if (key != "dist" || (value != "const" && value != "lognormal")) return false;
+  options.distribution = value == "const" ? Distribution::kConst : Distribution::kLognormal;
+  return true;
+}
+
+// splitmix64's last step: every bit of the seed moves every bit of the outcome.
+uint64_t mix(uint64_t seed) {
+  seed += 0x9e3779b97f4a7c15;
+  seed = (seed ^ (seed >> 30)) * 0xbf58476d1ce4e5b9;
+  seed = (seed ^ (seed >> 27)) * 0x94d049bb133111eb;
+  return seed ^ (seed >> 31);
+}
+
+// Uniform in (0, 1].
+double uniform(uint32_t bits) { return (static_cast<double>(bits) + 1.0) / 4294967296.0; }
+
+}  // namespace
+
+Result<NullDevice::Options> NullDevice::parse(std::string_view path) {
+  Options options;
+  std::string_view rest = path.substr(std::min(path.size(), std::string_view("null:").size()));
+  while (!rest.empty()) {
+    const size_t comma = std::min(rest.find(','), rest.size());
+    const std::string_view field = rest.substr(0, comma);
+    rest.remove_prefix(std::min(comma + 1, rest.size()));
+    const size_t equals = field.find('=');
+    if (equals == std::string_view::npos ||
+        !assign_field(options, field.substr(0, equals), field.substr(equals + 1))) {
+      return Error(ErrorKind::kInvalidArgument,
+                   fmt::format("Disk {}: {} is not possible (allowed: size=512 to 4194304T, a "
+                               "multiple of 512; latency=0 to 10s like 30us; dist=const or "
+                               "lognormal)",
+                               path, field));
+    }
+  }
+  return options;
+}
+
+NullDevice::NullDevice(const Options& options, std::string name)
+    : options_(options), name_(std::move(name)) {
+  target_.null = this;
+  limits_.discard = true;
+  limits_.write_zeroes = true;
+}
+
+int64_t NullDevice::latency_ns(uint64_t seed) const {
+  if (options_.distribution == Distribution::kConst) return options_.latency_ns;
+  const uint64_t bits = mix(seed);
+  // Box and Muller: a normal deviate from two uniform ones.
+  const double radius = std::sqrt(-2.0 * std::log(uniform(static_cast<uint32_t>(bits >> 32))));
+  const double normal =
+      radius * std::cos(2.0 * std::numbers::pi * uniform(static_cast<uint32_t>(bits)));
+  const auto mean = static_cast<double>(options_.latency_ns);
+  return static_cast<int64_t>(mean * std::exp(kSigma * normal - kSigma * kSigma / 2.0));
+}
+
+int32_t NullDevice::result_of(IoOp op, uint64_t offset_bytes, uint64_t length_bytes) const {
+  if (op == IoOp::kFlush) return 0;
+  const uint64_t room = options_.size_bytes - std::min(offset_bytes, options_.size_bytes);
+  if (op == IoOp::kDiscard || op == IoOp::kWriteZeroes)
+    return length_bytes == 0 || length_bytes > room ? -EINVAL : 0;
+  if (op == IoOp::kWrite && room == 0 && length_bytes > 0) return -ENOSPC;
+  return static_cast<int32_t>(std::min(length_bytes, room));
+}
+
+}  // namespace skiff::block
