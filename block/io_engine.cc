@@ -6,7 +6,9 @@
 #include <memory>
 #include <optional>
 #include <string_view>
+#include <utility>
 
+#include "block/adaptive/auto_engine.h"
 #include "block/engines/io_uring_engine.h"
 #include "block/engines/sync_engine.h"
 #include "block/engines/thread_pool_engine.h"
@@ -29,6 +31,14 @@ Result<EnginePtr> make_io_uring(const IoTarget& target, loop::EventLoop& loop) {
                  "kernel.io_uring_disabled, seccomp filters); choose threads or auto");
   }
   return EnginePtr(std::make_unique<IoUringEngine>(target, loop));
+}
+
+EnginePtr make_auto(const IoTarget& target, loop::EventLoop& loop, loop::WorkerPool& pool) {
+  EnginePtr ring;
+  if (loop.uses_io_uring() && target.null == nullptr)
+    ring = std::make_unique<IoUringEngine>(target, loop);
+  return std::make_unique<AutoEngine>(target, loop, std::move(ring),
+                                      std::make_unique<ThreadPoolEngine>(target, loop, pool));
 }
 
 }  // namespace
@@ -64,8 +74,7 @@ Result<EnginePtr> make_io_engine(IoEngineKind kind, const IoTarget& target, loop
                                  loop::WorkerPool& pool) {
   switch (kind) {
     case IoEngineKind::kAuto:
-      if (loop.uses_io_uring() && target.null == nullptr) return make_io_uring(target, loop);
-      break;
+      return make_auto(target, loop, pool);
     case IoEngineKind::kSync:
       return EnginePtr(std::make_unique<SyncEngine>(target, loop));
     case IoEngineKind::kWorker:

@@ -22,6 +22,7 @@
 
 namespace skiff::block {
 
+struct AdaptiveCounters;
 struct IoRequest;
 class IoEngine;
 
@@ -38,6 +39,19 @@ struct IoInFlight {
   IoEngine* engine = nullptr;
   IoRequest* next = nullptr;  // In the engine's lists.
   int32_t result = 0;         // Of a request that has ended and whose `done` has not run.
+  // Of an engine that hands requests on to others and looks at how long they take.
+  struct Chosen {
+    IoEngine* chooser = nullptr;
+    void (*done)(IoRequest& request, int32_t result) = nullptr;  // The submitter's.
+    int64_t start_ns = 0;
+    uint64_t arrivals = 0;
+    uint64_t completed = 0;
+    uint32_t depth = 0;
+    bool measure = false;
+    bool explored = false;
+    bool on_pool = false;
+  };
+  Chosen chosen;
   RequestProgress progress;
   IoStep step;  // What the kernel was asked for; it may point into here until it answers.
   RingLink ring;
@@ -66,6 +80,8 @@ class IoEngine {
   // A completion never runs inside submit(): callers may be half-way through an update there.
   virtual void submit(std::span<IoRequest* const> batch) = 0;
   virtual uint32_t in_flight() const = 0;
+  // What it has chosen, if it chooses.
+  virtual const AdaptiveCounters* adaptive_counters() const { return nullptr; }
 };
 
 enum class IoEngineKind : uint8_t {

@@ -266,6 +266,7 @@ constexpr std::array kEngineCases = {
     EngineCase{"io_uring", loop::EventLoop::Backend::kIoUring, IoEngineKind::kIoUring},
     EngineCase{"threads", loop::EventLoop::Backend::kEpoll, IoEngineKind::kThreads},
     EngineCase{"threads_beside_a_ring", loop::EventLoop::Backend::kIoUring, IoEngineKind::kThreads},
+    EngineCase{"auto", loop::EventLoop::Backend::kIoUring, IoEngineKind::kAuto},
     EngineCase{"auto_without_a_ring", loop::EventLoop::Backend::kEpoll, IoEngineKind::kAuto}};
 
 INSTANTIATE_TEST_SUITE_P(Engines, IoEngineTest, ::testing::ValuesIn(kEngineCases),
@@ -278,15 +279,6 @@ TEST(MakeIoEngineTest, IoUringWithoutARingIsRefusedWithAReason) {
   const auto engine = make_io_engine(IoEngineKind::kIoUring, IoTarget{}, **made, **pool);
   ASSERT_FALSE(engine);
   EXPECT_EQ(engine.error().kind(), loop::ErrorKind::kUnsupported);
-}
-
-TEST(MakeIoEngineTest, AutoTakesTheRingWhereThereIsOne) {
-  auto pool = loop::WorkerPool::create({});
-  auto made = loop::EventLoop::create();
-  ASSERT_TRUE(pool && made);
-  const auto engine = make_io_engine(IoEngineKind::kAuto, IoTarget{}, **made, **pool);
-  ASSERT_TRUE(engine);
-  EXPECT_EQ((*engine)->name(), (*made)->uses_io_uring() ? "io_uring" : "threads");
 }
 
 }  // namespace
