@@ -20,22 +20,34 @@ count_ctest() {
     END { print total - failed - skipped + 0, failed + 0, skipped + 0 }' "$1"
 }
 
-# Counts in a log of GoogleTest programs as run_programs leaves it. One that died without a closing line of failures
-# counts as one failure.
+# Counts in a log of GoogleTest programs as run_programs and in_lab leave it. What a test did last in a run of its
+# program counts. Prints: passed failed skipped, and how many passed at their second try only.
 count_gtest() {
   awk '
-    /^## run / { named = 0 }
-    /^\[  PASSED  \] [0-9]+ tests?\./ { passed += $4 }
-    /^\[  SKIPPED \] [0-9]+ tests?, listed below/ { skipped += $4 }
-    /^\[  FAILED  \] [0-9]+ tests?, listed below/ { failed += $4; named = 1 }
-    /^## status [1-9]/ { if (!named) failed++ }
-    END { print passed + 0, failed + 0, skipped + 0 }' "$1"
+    function test_name() { sub(/^\[[^]]*\] /, ""); sub(/,? .*/, ""); return run SUBSEP $0 }
+    /^## run / { ++run; again[run] = 0 }
+    /^## again / { again[run] = 1 }
+    /^## status / { status[run] = $3 }
+    /^\[ RUN      \]/ { test = test_name(); if (test in state) tries[test] = 2; state[test] = "failed" }
+    /^\[       OK \]/ { state[test_name()] = "passed" }
+    /^\[  SKIPPED \] .* ms\)/ { state[test_name()] = "skipped" }
+    END {
+      for (test in state) {
+        ++count[state[test]]
+        split(test, part, SUBSEP)
+        if (state[test] == "failed") named[part[1]] = 1
+        if (state[test] == "passed" && test in tries) ++second
+      }
+      # A program that failed without a test of its own that did: it never began, or died at its end.
+      for (i = 1; i <= run; ++i) if (status[i] != 0 && !(i in named)) ++count["failed"]
+      print count["passed"] + 0, count["failed"] + 0, count["skipped"] + 0, second + 0
+    }' "$1"
 }
 
 # Runs the step NAME with its output on the terminal and in a log, and notes its result.
 run_step() {
   local name=$1 log=$LOGS_DIR/$1.log started=$SECONDS status=0 counts result=ok
-  local passed=0 failed=0 skipped=0
+  local passed=0 failed=0 skipped=0 second=0
   printf '\n=== %s: %s\n' "$name" "$(purpose_of "$name")"
   { "step_${name//-/_}" 2>&1 || echo "$?" >"$log.status"; } | tee "$log"
   if [[ -e $log.status ]]; then
@@ -47,9 +59,10 @@ run_step() {
     gtest) counts=$(count_gtest "$log") ;;
     none) counts="0 0 0" ;;
   esac
-  read -r passed failed skipped <<<"$counts"
+  read -r passed failed skipped second <<<"$counts"
   # Something else than a test went wrong: a build, a tool, the lab.
   [[ $status == 0 || $failed != 0 ]] || failed=1
+  [[ ${second:-0} == 0 ]] || result="ok, $second at the second try (log: ${log#"$ROOT_DIR"/})"
   [[ $failed == 0 ]] || result="FAILED (log: ${log#"$ROOT_DIR"/})"
   PASSED_TOTAL=$((PASSED_TOTAL + passed))
   FAILED_TOTAL=$((FAILED_TOTAL + failed))
