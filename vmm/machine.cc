@@ -99,6 +99,7 @@ Result<void> Machine::build(Surroundings surroundings) {
 Result<void> Machine::build_devices(Surroundings surroundings) {
   MachineDevices::Surroundings parts{*vm_, memory_->memory(), main_loop_, guest_events()};
   parts.quit = [this] { quit(); };
+  parts.disk_stopped = [this](std::string reason) { on_disk_stopped(std::move(reason)); };
   for (uint32_t index = 0; index < topology_.cpus; ++index)
     parts.apic_ids.push_back(apic_id_of(topology_, index));
   parts.physical_address_bits = physical_address_bits(system_->supported_cpuid());
@@ -166,7 +167,7 @@ Result<void> Machine::start_vcpu(Vcpu& vcpu, uint32_t index) {
 }
 
 MachineStatus Machine::status() const {
-  return {state_, config_.cpus.count, config_.memory.size_bytes, resets_};
+  return {state_, config_.cpus.count, config_.memory.size_bytes, resets_, stop_reason_};
 }
 
 bool Machine::press_power_button() { return devices_->press_power_button(); }
@@ -181,6 +182,11 @@ void Machine::on_guest_reset() {
   if (config_.on_reset == OnReset::kExit) return end({kExitPoweredOff, ""});
   is_reset_asked_ = true;
   reset([this] { is_reset_asked_ = false; });
+}
+
+void Machine::on_disk_stopped(std::string reason) {
+  stop_reason_ = std::move(reason);
+  pause(nullptr);
 }
 
 void Machine::on_vcpu_failed(const VcpuFailure& failure) {
@@ -251,6 +257,8 @@ Task<void> Machine::do_pause(std::function<void()> done) {
 
 Task<void> Machine::do_resume(std::function<void()> done) {
   if (state_ == MachineState::kPaused) {
+    stop_reason_.clear();
+    devices_->retry_failed_requests();
     for (const auto& vcpu : vcpus_) vcpu->resume();
     state_ = MachineState::kRunning;
   }
@@ -261,6 +269,7 @@ Task<void> Machine::do_resume(std::function<void()> done) {
 Task<void> Machine::do_reset(std::function<void()> done) {
   if (state_ != MachineState::kEnded && !is_ending_) {
     state_ = MachineState::kResetting;
+    stop_reason_.clear();
     co_await pause_vcpus();
     co_await devices_->reset();
     auto started = vm_->reset_interrupt_controllers();

@@ -77,6 +77,7 @@ class Machine final : public MachineControl {
 
   GuestEvents guest_events();
   void on_guest_reset();
+  void on_disk_stopped(std::string reason);
   void on_vcpu_failed(const VcpuFailure& failure);
 
   // One request after the other: pause, resume, reset and the end never mix.
@@ -108,6 +109,7 @@ class Machine final : public MachineControl {
   bool is_ending_ = false;
   bool is_reset_asked_ = false;
   uint64_t resets_ = 0;
+  std::string stop_reason_;
   std::deque<std::function<loop::Task<void>()>> requests_;
   bool is_serving_ = false;
   loop::TaskScope tasks_;

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <string_view>
 
 namespace skiff::vmm {
@@ -32,6 +33,7 @@ struct MachineStatus {
   uint32_t vcpus = 0;
   uint64_t memory_bytes = 0;
   uint64_t resets = 0;
+  std::string stop_reason;  // Why the machine paused by itself; empty: it did not.
 };
 
 class MachineControl {
@@ -40,6 +42,7 @@ class MachineControl {
   virtual MachineStatus status() const = 0;
   // All vCPUs are out of the guest when `done` runs. Pausing a paused machine is no error.
   virtual void pause(std::function<void()> done) = 0;
+  // What made the machine pause by itself (a disk with rerror or werror=stop) is tried again.
   virtual void resume(std::function<void()> done) = 0;
   // Back to power-on with the same kernel; the machine runs afterwards.
   virtual void reset(std::function<void()> done) = 0;

@@ -240,13 +240,31 @@ Result<void> MachineDevices::add_disk(const DiskConfig& disk, size_t index) {
   if (!image) return image.error().with_context("disk");
   images_.push_back(*std::move(image));
 
-  auto device = devices::VirtioBlk::create({.home = &io_thread_->loop(),
-                                            .memory = &surroundings_.memory,
-                                            .image = images_.back().get(),
-                                            .name = fmt::format("disk{}", index),
-                                            .serial = disk.serial});
+  auto device = devices::VirtioBlk::create(
+      {.home = &io_thread_->loop(),
+       .memory = &surroundings_.memory,
+       .image = images_.back().get(),
+       .name = fmt::format("disk{}", index),
+       .serial = disk.serial,
+       .errors = disk.errors,
+       .stopped = [this, index](const devices::BlkStop& stop) { on_disk_stop(index, stop); }});
   if (!device) return device.error().with_context("disk", disk.path);
+  disks_.push_back(device->get());
   return add_virtio(*std::move(device), disk.bus);
+}
+
+// On the disk's IOThread.
+void MachineDevices::on_disk_stop(size_t index, const devices::BlkStop& stop) {
+  std::string reason =
+      loop::Error::from_errno(
+          stop.os_error,
+          fmt::format("disk{} ({}): {} of {} bytes at {}", index, images_[index]->name(),
+                      block::block_op_name(stop.op), stop.length_bytes, stop.offset_bytes))
+          .message();
+  SKIFF_LOG_LIMITED(kWarn, "The machine pauses until it is resumed: {}", reason);
+  surroundings_.main_loop.post([this, reason = std::move(reason)] {
+    if (surroundings_.disk_stopped) surroundings_.disk_stopped(reason);
+  });
 }
 
 Result<void> MachineDevices::add_consoles(const MachineConfig& config) {
@@ -316,6 +334,10 @@ void MachineDevices::update_terminal_size() {
   winsize size = {};
   if (terminal_console_ != nullptr && ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0)
     terminal_console_->set_size(size.ws_col, size.ws_row);
+}
+
+void MachineDevices::retry_failed_requests() {
+  for (devices::VirtioBlk* disk : disks_) disk->retry_failed();
 }
 
 Task<void> MachineDevices::reset() {

@@ -22,6 +22,8 @@
 #include "devices/core/irq_line.h"
 #include "devices/pci/pci_bus.h"
 #include "devices/rtc/wall_clock.h"
+#include "devices/virtio/blk/blk_queue.h"
+#include "devices/virtio/blk/virtio_blk.h"
 #include "devices/virtio/console/virtio_console.h"
 #include "devices/virtio/virtio_device.h"
 #include "firmware/acpi/tables.h"
@@ -55,6 +57,8 @@ class MachineDevices {
     loop::EventLoop& main_loop;
     GuestEvents events;
     std::function<void()> quit;  // Typed on the terminal. Main loop.
+    // A disk waits for the machine to be resumed, and why. Main loop.
+    std::function<void(std::string)> disk_stopped = {};
     std::vector<uint32_t> apic_ids;
     uint32_t physical_address_bits = 36;
     std::vector<ConsolePortSpec> console_ports;  // Besides the configuration's.
@@ -76,6 +80,8 @@ class MachineDevices {
   bool press_power_button();
   // Tells the guest's console the size of our terminal, if it is on one.
   void update_terminal_size();
+  // Tries again what disks with rerror or werror=stop hold back.
+  void retry_failed_requests();
   // To the state after power-on. vCPUs are paused.
   loop::Task<void> reset();
   // Lets disks and consoles finish what the guest has handed over. vCPUs are paused and never run
@@ -91,6 +97,7 @@ class MachineDevices {
   loop::Result<void> add_serial(std::unique_ptr<devices::CharBackend> host);
   loop::Result<void> add_debug_console(const std::string& backend);
   loop::Result<void> add_disk(const DiskConfig& disk, size_t index);
+  void on_disk_stop(size_t index, const devices::BlkStop& stop);
   loop::Result<void> add_consoles(const MachineConfig& config);
   loop::Result<void> add_rng();
   loop::Result<void> add_virtio(std::unique_ptr<devices::VirtioDevice> device, DeviceBus bus);
@@ -114,6 +121,7 @@ class MachineDevices {
   std::vector<std::unique_ptr<CharConsoleBackend>> console_backends_;
   std::vector<std::unique_ptr<block::BlockBackend>> images_;
   std::vector<std::unique_ptr<devices::VirtioDevice>> virtio_;
+  std::vector<devices::VirtioBlk*> disks_;
   std::unique_ptr<devices::PciBus> pci_;
   std::vector<std::unique_ptr<devices::Device>> devices_;  // Platform devices and transports.
   devices::AcpiPm* pm_ = nullptr;

@@ -46,6 +46,10 @@ void QueueSet::stop(std::function<void()> stopped) {
   home_.loop().post([this, stopped = std::move(stopped)] { stop_here(stopped); });
 }
 
+void QueueSet::post_if_started(std::function<void()> work) {
+  if (started_.load()) home_.loop().post(std::move(work));
+}
+
 void QueueSet::start_here(const VirtioStart& start) {
   home_.assert_here();
   owner_->queues_started(start.features);

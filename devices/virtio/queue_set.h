@@ -55,6 +55,9 @@ class QueueSet final : private QueueHandler {
   void attach(VirtioTransport& transport, QueueOwner& owner);
   void start(const VirtioStart& start);
   void stop(std::function<void()> stopped);
+  // Runs `work` on the home loop, unless the queues are stopped. Never at the same time as stop(),
+  // which therefore comes later there as well.
+  void post_if_started(std::function<void()> work);
 
  private:
   explicit QueueSet(loop::EventLoop& home) : home_(home) {}

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "block/error_policy.h"
 #include "block/io_engine.h"
 #include "loop/cpu_set.h"
 #include "loop/log.h"
@@ -69,6 +70,12 @@ bool assign_engine(block::IoEngineKind& target, std::string_view text) {
   const auto kind = block::parse_engine(text);
   if (kind) target = *kind;
   return kind.has_value();
+}
+
+bool assign_error_policy(block::ErrorPolicy& target, std::string_view text) {
+  const auto policy = block::parse_error_policy(text);
+  if (policy) target = *policy;
+  return policy.has_value();
 }
 
 template <typename E>
@@ -145,6 +152,10 @@ Result<void> apply_disk(MachineConfig& config, const Pairs& pairs) {
             [&](auto text) { return assign_engine(disk.engine, text); }},
       Field{"serial", "1 to 20 characters",
             [&](auto text) { return text.size() <= 20 && assign_text(disk.serial, text); }},
+      Field{"rerror", block::kErrorPolicyNames,
+            [&](auto text) { return assign_error_policy(disk.errors.read, text); }},
+      Field{"werror", block::kErrorPolicyNames,
+            [&](auto text) { return assign_error_policy(disk.errors.write, text); }},
       Field{"bus", "pci or mmio",
             [&](auto text) { return assign_enum<DeviceBus>(disk.bus, text, kBuses); }},
   };
@@ -231,7 +242,7 @@ constexpr std::array<OptionInfo, 16> kOptions = {{
      apply_memory},
     {"disk", kPairs, "path", true,
      "path=FILE[,format=raw][,readonly=on][,direct=on][,engine=NAME][,serial=TEXT]"
-     "[,bus=pci|mmio]",
+     "[,rerror=POLICY][,werror=POLICY][,bus=pci|mmio]",
      "Add a virtio-blk disk", apply_disk},
     {"serial", kText, "value", true, "stdio|null|file:PATH|pty[:LINK]|unix:PATH",
      "Where the next serial port (COM1 to COM4) goes", apply_serial},

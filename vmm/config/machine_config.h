@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "block/error_policy.h"
 #include "block/io_engine.h"
 #include "loop/log.h"
 #include "loop/result.h"
@@ -48,6 +49,7 @@ struct DiskConfig {
   bool direct = false;
   block::IoEngineKind engine = block::IoEngineKind::kAuto;
   std::string serial;
+  block::ErrorPolicies errors;
   DeviceBus bus = DeviceBus::kPci;
 };
 

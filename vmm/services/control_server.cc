@@ -41,11 +41,13 @@ std::string answer_text(const Json& id, Json answer) {
 Json refusal(const std::string& why) { return {{"ok", false}, {"error", why}}; }
 
 Json status_answer(const MachineStatus& status) {
-  return {{"ok", true},
-          {"state", machine_state_name(status.state)},
-          {"vcpus", status.vcpus},
-          {"memory_bytes", status.memory_bytes},
-          {"resets", status.resets}};
+  Json answer = {{"ok", true},
+                 {"state", machine_state_name(status.state)},
+                 {"vcpus", status.vcpus},
+                 {"memory_bytes", status.memory_bytes},
+                 {"resets", status.resets}};
+  if (!status.stop_reason.empty()) answer["stop_reason"] = status.stop_reason;
+  return answer;
 }
 
 }  // namespace

@@ -27,8 +27,10 @@ struct BlkQueueMetrics {
   MetricCounter others;  // Discards, write-zeroes, serial numbers, refusals.
   MetricCounter read_bytes;
   MetricCounter written_bytes;
-  MetricCounter errors;   // Answers other than OK.
-  MetricCounter batches;  // Submissions to the image.
+  MetricCounter errors;          // Answers other than OK.
+  MetricCounter ignored_errors;  // Answered OK all the same (rerror, werror).
+  MetricCounter parked;          // Requests that waited for the machine to be resumed.
+  MetricCounter batches;         // Submissions to the image.
 };
 
 }  // namespace skiff::devices

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "block/block_channel.h"
+#include "block/error_policy.h"
 #include "block/iovec_copy.h"
 #include "devices/virtio/blk/blk_command.h"
 #include "devices/virtio/queue_runner.h"
@@ -34,6 +35,7 @@ BlkQueue::BlkQueue(loop::EventLoop& home, uint16_t size_max, BlkShared& shared)
 void BlkQueue::start(uint64_t features) {
   home_.assert_here();
   SKIFF_CHECK(channel_ == nullptr);
+  stopping_ = false;
   const auto agreed = [features](unsigned bit) { return (features >> bit & 1) != 0; };
   rules_ = {.discard = agreed(VIRTIO_BLK_F_DISCARD),
             .write_zeroes = agreed(VIRTIO_BLK_F_WRITE_ZEROES),
@@ -47,8 +49,18 @@ void BlkQueue::start(uint64_t features) {
   channel_ = *std::move(channel);
 }
 
+void BlkQueue::stopping() {
+  home_.assert_here();
+  stopping_ = true;
+  for (Slot* slot = take_parked(); slot != nullptr;) {
+    Slot& ended = *std::exchange(slot, slot->next_free);
+    finish(ended, BlkStatus::kIoError);
+  }
+}
+
 void BlkQueue::close() {
   home_.assert_here();
+  SKIFF_CHECK(parked_first_ == nullptr);
   channel_.reset();
 }
 
@@ -70,14 +82,17 @@ Served BlkQueue::serve(QueueRunner& runner) {
       break;
     }
   }
-  if (!batch_.empty()) {
-    const int64_t now_ns = home_.loop().now_ns();
-    for (block::BlockRequest* io : batch_) static_cast<Slot*>(io->owner)->started_ns = now_ns;
-    channel_->submit(batch_);
-    batch_.clear();
-    metrics_.batches.add(1);
-  }
+  submit_batch();
   return served;
+}
+
+void BlkQueue::submit_batch() {
+  if (batch_.empty()) return;
+  const int64_t now_ns = home_.loop().now_ns();
+  for (block::BlockRequest* io : batch_) static_cast<Slot*>(io->owner)->started_ns = now_ns;
+  channel_->submit(batch_);
+  batch_.clear();
+  metrics_.batches.add(1);
 }
 
 BlkQueue::Slot& BlkQueue::take_slot() {
@@ -118,9 +133,9 @@ void BlkQueue::start_io(Slot& slot, const BlkCommand& command) {
   if (command.op == block::BlockOp::kRead) slot.data_bytes = command.length_bytes;
   // Without a volatile cache as far as the driver knows, a write is durable when it is answered
   // (5.2.6.2).
-  const bool changes = command.op != block::BlockOp::kRead && command.op != block::BlockOp::kFlush;
-  slot.flush_follows =
-      changes && !(can_flush_ && shared_.write_back.load(std::memory_order_relaxed));
+  const bool writes =
+      command.op == block::BlockOp::kWrite || command.op == block::BlockOp::kWriteZeroes;
+  slot.io.fua = writes && !(can_flush_ && shared_.write_back.load(std::memory_order_relaxed));
   batch_.push_back(&slot.io);
 }
 
@@ -128,14 +143,54 @@ void BlkQueue::on_io_done(block::BlockRequest& io, int32_t result) {
   Slot& slot = *static_cast<Slot*>(io.owner);
   BlkQueue& self = *slot.queue;
   self.home_.assert_here();
-  if (result == 0 && std::exchange(slot.flush_follows, false)) {
-    io.op = block::BlockOp::kFlush;
-    io.iov = {};
-    block::BlockRequest* one = &io;
-    return self.channel_->submit({&one, 1});
-  }
   self.latency_.record(self.home_.loop().now_ns() - slot.started_ns);
-  self.finish(slot, blk_status(result));
+  if (result != 0) return self.fail(slot, result);
+  self.finish(slot, BlkStatus::kOk);
+}
+
+void BlkQueue::fail(Slot& slot, int32_t result) {
+  const bool is_read = slot.io.op == block::BlockOp::kRead;
+  const block::ErrorPolicy policy = is_read ? shared_.errors.read : shared_.errors.write;
+  switch (block::action_for(policy, result)) {
+    case block::ErrorAction::kReport:
+      break;
+    case block::ErrorAction::kIgnore:
+      metrics_.ignored_errors.add(1);
+      return finish(slot, BlkStatus::kOk);
+    case block::ErrorAction::kStop:
+      if (stopping_) break;  // Nobody will resume a queue that goes down.
+      return park(slot, result);
+  }
+  finish(slot, blk_status(result));
+}
+
+void BlkQueue::park(Slot& slot, int32_t result) {
+  slot.next_free = nullptr;
+  if (parked_first_ == nullptr)
+    parked_first_ = &slot;
+  else
+    parked_last_->next_free = &slot;
+  parked_last_ = &slot;
+  metrics_.parked.add(1);
+  // One story is enough, however many requests of however many queues share it.
+  if (shared_.stop_told.exchange(true, std::memory_order_relaxed) || !shared_.stopped) return;
+  shared_.stopped({.op = slot.io.op,
+                   .offset_bytes = slot.io.offset_bytes,
+                   .length_bytes = slot.io.length_bytes,
+                   .os_error = -result});
+}
+
+BlkQueue::Slot* BlkQueue::take_parked() {
+  parked_last_ = nullptr;
+  shared_.stop_told.store(false, std::memory_order_relaxed);
+  return std::exchange(parked_first_, nullptr);
+}
+
+void BlkQueue::retry() {
+  home_.assert_here();
+  for (Slot* slot = take_parked(); slot != nullptr; slot = slot->next_free)
+    batch_.push_back(&slot->io);
+  submit_batch();
 }
 
 // 5.2.6: a string of up to 20 bytes, zero-terminated only when shorter.

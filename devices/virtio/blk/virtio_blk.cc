@@ -80,6 +80,8 @@ VirtioBlk::VirtioBlk(const Options& options, std::unique_ptr<QueueSet> queues)
       queue_(*options.home, options.queue_size, shared_),
       queues_(std::move(queues)) {
   shared_.image = options.image;
+  shared_.errors = options.errors;
+  shared_.stopped = options.stopped;
   std::ranges::copy(std::as_bytes(std::span(options.serial)), shared_.serial.begin());
   fill_config(options.queue_size);
 }
@@ -131,6 +133,10 @@ void VirtioBlk::attach(VirtioTransport& transport) { queues_->attach(transport, 
 void VirtioBlk::start(const VirtioStart& start) { queues_->start(start); }
 
 void VirtioBlk::stop(std::function<void()> stopped) { queues_->stop(std::move(stopped)); }
+
+void VirtioBlk::retry_failed() {
+  queues_->post_if_started([this] { queue_.retry(); });
+}
 
 void VirtioBlk::queues_stopped() {
   queue_.close();

@@ -7,10 +7,12 @@
 
 #include <linux/virtio_blk.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "block/block_channel.h"
+#include "block/error_policy.h"
 #include "devices/virtio/blk/blk_queue.h"
 #include "devices/virtio/queue_set.h"
 #include "devices/virtio/virtio_device.h"
@@ -26,6 +28,8 @@ class VirtioBlk final : public VirtioDevice, private QueueOwner {
     std::string name = "virtio-blk";  // For messages: which disk.
     std::string serial;               // At most 20 bytes; seen by the guest in /dev/disk/by-id.
     uint16_t queue_size = 256;        // A power of two from 4 to 1024.
+    block::ErrorPolicies errors;      // kStop calls `stopped`, once until retry_failed().
+    std::function<void(const BlkStop&)> stopped = {};  // On the home loop.
   };
 
   // kInvalidArgument for a serial number or a queue size that cannot be.
@@ -48,6 +52,10 @@ class VirtioBlk final : public VirtioDevice, private QueueOwner {
   void start(const VirtioStart& start) override;
   void stop(std::function<void()> stopped) override;
 
+  // Submits again what kStop has parked; nothing when there is nothing. Thread: any, but never at
+  // the same time as stop().
+  void retry_failed();
+
   // Thread: any.
   const BlkQueueMetrics& metrics() const { return queue_.metrics(); }
   // Thread: home loop.
@@ -59,7 +67,7 @@ class VirtioBlk final : public VirtioDevice, private QueueOwner {
 
   // QueueOwner, on the home loop.
   void queues_started(uint64_t features) override { queue_.start(features); }
-  void queues_stopping() override {}
+  void queues_stopping() override { queue_.stopping(); }
   void queues_stopped() override;
   QueueHandler::Served serve(QueueRunner& runner) override { return queue_.serve(runner); }
 

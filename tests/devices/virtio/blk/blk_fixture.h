@@ -16,10 +16,12 @@
 #include <string>
 #include <vector>
 
+#include "block/error_policy.h"
 #include "block/testing/fake_channel.h"
 #include "devices/testing/fake_guest_memory.h"
 #include "devices/testing/fake_transport.h"
 #include "devices/testing/guest_driver.h"
+#include "devices/virtio/blk/blk_queue.h"
 #include "devices/virtio/blk/virtio_blk.h"
 #include "loop/testing/manual_loop.h"
 
@@ -60,11 +62,14 @@ class BlkFixture : public ::testing::Test {
                                                          .features = kVirtioRingIndirectDesc,
                                                          .indirect_entries = 8,
                                                      });
-    auto device = VirtioBlk::create({.home = &loop_.loop(),
-                                     .memory = &memory_.memory(),
-                                     .image = image_.get(),
-                                     .serial = "disk-1",
-                                     .queue_size = queue_size});
+    auto device =
+        VirtioBlk::create({.home = &loop_.loop(),
+                           .memory = &memory_.memory(),
+                           .image = image_.get(),
+                           .serial = "disk-1",
+                           .queue_size = queue_size,
+                           .errors = errors_,
+                           .stopped = [this](const BlkStop& stop) { stops_.push_back(stop); }});
     ASSERT_TRUE(device) << device.error().message();
     device_ = *std::move(device);
     device_->attach(transport_);
@@ -143,6 +148,8 @@ class BlkFixture : public ::testing::Test {
   loop::ManualLoop loop_;
   FakeGuestMemory memory_{1 << 20};
   FakeTransport transport_;
+  block::ErrorPolicies errors_;
+  std::vector<BlkStop> stops_;
   std::unique_ptr<block::FakeBackend> image_;
   std::unique_ptr<GuestDriver> driver_;
   std::unique_ptr<VirtioBlk> device_;
