@@ -72,47 +72,41 @@ run_programs() {
     "$names" '[ $s = 0 ] || failed=1'
 }
 
-# Each program gets a lab of its own, so that one lab that goes wrong does not take all tests with it. Software
-# emulation of nested virtualisation does go wrong at times (docs/lab.md says what was found): tests that did not pass
-# get one more try in a new lab. The log shows both tries, and the report how many needed the second.
+# Runs the tests of programs in labs, so many tests in each that it does not wear out. Software emulation of nested
+# virtualisation does go wrong at times (docs/lab.md says what was found): tests that did not pass get one more try in a
+# new lab. The log shows both tries, and the report how many needed the second.
 in_lab() {
-  local name failed=0
-  for name in "$@"; do
-    in_lab_of_its_own "$name" "" || failed=1
+  local per_lab=$1 name filter failed=0
+  for name in "${@:2}"; do
+    while IFS= read -r filter; do
+      in_lab_of_its_own "$name" "$filter" </dev/null || failed=1
+    done < <(tests_of "$name" | xargs -n "$per_lab" | tr ' ' :)
   done
   return "$failed"
 }
 
-# The same with a lab for each test: for those that are long enough to wear one out.
-in_lab_each_test() {
-  local name test failed=0
-  for name in "$@"; do
-    while IFS= read -r test; do
-      in_lab_of_its_own "$name" "$test" <&- || failed=1
-    done < <(tests_of "$name")
-  done
-  return "$failed"
-}
-
-# The tests of the program NAME that match a GoogleTest filter; empty: all of them.
+# The tests of the program NAME that match a GoogleTest filter.
 in_lab_of_its_own() {
-  local name=$1 filter=${2:+GTEST_FILTER=\'$2\'} log=$LOGS_DIR/lab-program.log status left
+  local name=$1 filter=$2 log=$LOGS_DIR/lab-program.log status left
   echo "## run $name"
-  lab_with "$name" "$filter $name" | tee "$log" && status=0 || status=$?
+  lab_with "$name" "$filter" | tee "$log" && status=0 || status=$?
   echo "## status $status of $name"
   [[ $status != 0 ]] || return 0
-  left=$(tests_left "$name" "$log" "${2:-}")
+  left=$(tests_left "$name" "$filter" "$log")
+  # All passed, but the program did not end well.
+  [[ -n $left ]] || return "$status"
   echo "## again $name, in a new lab: $left"
-  lab_with "$name" "GTEST_FILTER='$left' $name" && status=0 || status=$?
+  lab_with "$name" "$left" && status=0 || status=$?
   echo "## status $status of $name"
   return "$status"
 }
 
 lab_with() {
-  SKIFF_PROGRAM=skiff "$SCRIPTS_DIR/lab" --build "$ROOT_DIR/build/dev" --program skiff --program "$1" -- "$2"
+  SKIFF_PROGRAM=skiff GTEST_FILTER=$2 \
+    "$SCRIPTS_DIR/lab" --build "$ROOT_DIR/build/dev" --program skiff --program "$1" -- "$1"
 }
 
-# The names of the tests of the program NAME, one per line.
+# The names of the tests of the program NAME that match a filter (default: all), one per line.
 tests_of() {
   "$ROOT_DIR/build/dev/bin/$1" --gtest_list_tests ${2:+--gtest_filter="$2"} |
     awk '/^[^ ].*\.( |$)/ { suite = $1 } /^  / { print suite $1 }'
@@ -120,7 +114,7 @@ tests_of() {
 
 # Those of them that have not passed according to LOG, as a GoogleTest filter.
 tests_left() {
-  tests_of "$1" "${3:-}" | awk -v log_file="$2" '
+  tests_of "$1" "$2" | awk -v log_file="$3" '
     BEGIN {
       while ((getline line <log_file) > 0)
         if (line ~ /^\[ +(OK|SKIPPED) \]/) { split(line, part, /\] |[ (,]+[0-9]+ ms/); passed[part[2]] = 1 }
@@ -159,15 +153,15 @@ step_payload() {
   kind=$(host_kind)
   if [[ $kind == none ]]; then
     echo "in the lab: /dev/kvm cannot be used here (build/dev/bin/skiff doctor says why)"
-    in_lab "${names[@]}"
+    in_lab 50 "${names[@]}"
   else
     directly "${names[@]}"
   fi
 }
 
-# Runs the test programs that match a pattern where stock guests boot: here, or with LAB_FUNCTION.
+# Runs the test programs that match a pattern where stock guests boot; in the lab so many in each.
 guest_tests() {
-  local pattern=$1 lab_function=$2 names kind
+  local pattern=$1 per_lab=$2 names kind
   build_preset dev || return 1
   mapfile -t names < <(programs "$pattern")
   [[ ${#names[@]} -gt 0 ]] || { echo "no $pattern in build/dev/bin" && return 1; }
@@ -177,10 +171,10 @@ guest_tests() {
     emulated) echo "in the lab: this machine's KVM emulates guest kernels, so that stock ones do not boot" ;;
     none) echo "in the lab: /dev/kvm cannot be used here (build/dev/bin/skiff doctor says why)" ;;
   esac
-  if [[ $kind == full ]]; then directly "${names[@]}"; else "$lab_function" "${names[@]}"; fi
+  if [[ $kind == full ]]; then directly "${names[@]}"; else in_lab "$per_lab" "${names[@]}"; fi
 }
 
-step_guest() { guest_tests '*_guest_tests' in_lab; }
+step_guest() { guest_tests '*_guest_tests' 12; }
 
 step_guest_repeat() {
   local round failed=0
@@ -190,7 +184,7 @@ step_guest_repeat() {
   return "$failed"
 }
 
-step_guest_long() { guest_tests '*_guest_long_tests' in_lab_each_test; }
+step_guest_long() { guest_tests '*_guest_long_tests' 1; }
 
 step_asan() { build_preset asan && unit_tests asan '|tidy'; }
 
