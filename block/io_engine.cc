@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "block/io_engine.h"
 
-#include <spdlog/fmt/fmt.h>
-
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -10,6 +8,9 @@
 
 #include "block/adaptive/auto_engine.h"
 #include "block/engines/io_uring_engine.h"
+#include "block/engines/linux_aio_engine.h"
+#include "block/engines/null_engine.h"
+#include "block/engines/posix_aio_engine.h"
 #include "block/engines/sync_engine.h"
 #include "block/engines/thread_pool_engine.h"
 #include "loop/event_loop.h"
@@ -24,21 +25,32 @@ using loop::ErrorKind;
 using loop::Result;
 using EnginePtr = std::unique_ptr<IoEngine>;
 
-Result<EnginePtr> make_io_uring(const IoTarget& target, loop::EventLoop& loop) {
-  if (!loop.uses_io_uring()) {
-    return Error(ErrorKind::kUnsupported,
-                 "Engine io_uring needs a kernel that allows io_uring (sysctl "
-                 "kernel.io_uring_disabled, seccomp filters); choose threads or auto");
-  }
-  return EnginePtr(std::make_unique<IoUringEngine>(target, loop));
+Error no_io_uring() {
+  return Error(ErrorKind::kUnsupported,
+               "Engine io_uring needs a kernel that allows io_uring (sysctl "
+               "kernel.io_uring_disabled, seccomp filters); choose threads or auto");
+}
+
+// What does not block and suits the loop best; null when there is nothing but the pool.
+EnginePtr make_ring(const IoTarget& target, loop::EventLoop& loop, loop::WorkerPool& pool) {
+  if (target.null != nullptr)
+    return std::make_unique<NullEngine>(IoEngineKind::kIoUring, target, loop);
+  if (!loop.uses_io_uring()) return nullptr;
+  return std::make_unique<IoUringEngine>(target, loop, pool);
 }
 
 EnginePtr make_auto(const IoTarget& target, loop::EventLoop& loop, loop::WorkerPool& pool) {
-  EnginePtr ring;
-  if (loop.uses_io_uring() && target.null == nullptr)
-    ring = std::make_unique<IoUringEngine>(target, loop);
-  return std::make_unique<AutoEngine>(target, loop, std::move(ring),
+  return std::make_unique<AutoEngine>(target, loop, make_ring(target, loop, pool),
                                       std::make_unique<ThreadPoolEngine>(target, loop, pool));
+}
+
+Result<EnginePtr> make_unblocking(IoEngineKind kind, const IoTarget& target, loop::EventLoop& loop,
+                                  loop::WorkerPool& pool) {
+  if (kind == IoEngineKind::kIoUring && !loop.uses_io_uring()) return no_io_uring();
+  if (target.null != nullptr) return EnginePtr(std::make_unique<NullEngine>(kind, target, loop));
+  if (kind == IoEngineKind::kPosixAio) return PosixAioEngine::create(target, loop, pool);
+  if (kind == IoEngineKind::kLinuxAio) return LinuxAioEngine::create(target, loop, pool);
+  return EnginePtr(std::make_unique<IoUringEngine>(target, loop, pool));
 }
 
 }  // namespace
@@ -83,10 +95,8 @@ Result<EnginePtr> make_io_engine(IoEngineKind kind, const IoTarget& target, loop
       break;
     case IoEngineKind::kPosixAio:
     case IoEngineKind::kLinuxAio:
-      return Error(ErrorKind::kUnsupported,
-                   fmt::format("Engine {} is not built in", engine_name(kind)));
     case IoEngineKind::kIoUring:
-      return make_io_uring(target, loop);
+      return make_unblocking(kind, target, loop, pool);
   }
   return EnginePtr(std::make_unique<ThreadPoolEngine>(target, loop, pool));
 }

@@ -48,6 +48,8 @@ void RequestProgress::begin(IoOp op, uint64_t offset_bytes, uint64_t length_byte
   total_bytes_ = length_bytes;
   iov_ = iov;
   skip_bytes_ = 0;
+  // A step of nothing but an empty segment would look like the end of the file.
+  while (!iov_.empty() && iov_.front().iov_len == 0) iov_ = iov_.subspan(1);
 }
 
 void RequestProgress::next_step(IoStep& step, size_t max_segments) const {

@@ -26,7 +26,7 @@ class EpollBackend final : public LoopBackend {
   void end_turn(int64_t) override {}
   void arm(Source& source) override;
   void disarm(Source& source) override;
-  bool has_ring() const override { return false; }
+  Ring* ring() override { return nullptr; }
   io_uring_sqe* next_sqe(RingOperation& operation) override;
 
  private:

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "loop/check.h"
@@ -15,6 +16,7 @@
 #include "loop/loop_backend.h"
 #include "loop/message_list.h"
 #include "loop/result.h"
+#include "loop/ring.h"
 #include "loop/timer_heap.h"
 
 namespace skiff::loop {
@@ -125,7 +127,7 @@ bool EventLoop::is_current() const {
 
 int64_t EventLoop::now_ns() const { return state_->clock->now_ns(); }
 
-bool EventLoop::uses_io_uring() const { return state_->backend->has_ring(); }
+bool EventLoop::uses_io_uring() const { return state_->backend->ring() != nullptr; }
 
 LoopCounters EventLoop::counters() const {
   const LoopState& state = *state_;
@@ -139,7 +141,7 @@ LoopCounters EventLoop::counters() const {
 
 io_uring_sqe* EventLoop::next_sqe(RingOperation& operation) {
   state_->assert_usable();
-  SKIFF_CHECK(state_->backend->has_ring());
+  SKIFF_CHECK(uses_io_uring());
   return state_->backend->next_sqe(operation);
 }
 
@@ -151,6 +153,22 @@ void EventLoop::submit_sqes() {
 uint64_t EventLoop::arrivals() const { return state_->arrivals; }
 
 int64_t EventLoop::next_deadline_ns() const { return state_->earliest_deadline_ns(); }
+
+bool EventLoop::ring_supports(uint8_t opcode) const {
+  const Ring* ring = state_->backend->ring();
+  return ring != nullptr && ring->supports(opcode);
+}
+
+std::optional<uint32_t> EventLoop::register_file(int fd) {
+  state_->assert_usable();
+  Ring* ring = state_->backend->ring();
+  return ring != nullptr ? ring->register_file(fd) : std::nullopt;
+}
+
+void EventLoop::unregister_file(uint32_t index) {
+  state_->assert_usable();
+  state_->backend->ring()->unregister_file(index);
+}
 
 struct BottomHalf::Impl : CallbackNode, Message {
   Impl(LoopState& state, Priority of, std::function<void()> to_call)

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "loop/result.h"
 
@@ -121,6 +122,13 @@ class EventLoop {
   // runs in a later turn, never inside this call. Never null: a full queue is submitted, which
   // binds a loop that has not turned yet to the calling thread.
   io_uring_sqe* next_sqe(RingOperation& operation);
+  // Does the ring's kernel know this IORING_OP_*? False without a ring.
+  bool ring_supports(uint8_t opcode) const;
+  // Home thread: makes `fd` a fixed file of the ring, for SQEs with IOSQE_FIXED_FILE. Nothing when
+  // there is no ring, no room or the kernel refuses; then the descriptor itself does. The file
+  // stays open, locks and all, until some time after unregister_file().
+  std::optional<uint32_t> register_file(int fd);
+  void unregister_file(uint32_t index);
 
   // Home thread: hands the SQEs over now instead of with the turn's wait. For those who want to
   // know how long that takes; everybody else saves the system call.

@@ -14,6 +14,7 @@
 
 namespace skiff::loop {
 
+class Ring;
 struct LoopState;
 
 // A descriptor that the loop watches for somebody. As a message it is the news that it is ready.
@@ -53,7 +54,7 @@ class LoopBackend {
   // Forgets it: no report comes afterwards, and the descriptor may be closed.
   virtual void disarm(Source& source) = 0;
 
-  virtual bool has_ring() const = 0;
+  virtual Ring* ring() = 0;  // Null where there is none.
   // Only where there is a ring.
   virtual io_uring_sqe* next_sqe(RingOperation& operation) = 0;
   // Hands over at once what would go with the next poll().

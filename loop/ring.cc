@@ -12,11 +12,14 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "loop/check.h"
@@ -45,6 +48,10 @@ uint32_t load_acquire(uint32_t* shared) {
 
 void store_release(uint32_t* shared, uint32_t value) {
   std::atomic_ref(*shared).store(value, std::memory_order_release);
+}
+
+long register_call(int ring_fd, unsigned what, void* argument, unsigned count) {
+  return syscall(SYS_io_uring_register, ring_fd, what, argument, count);
 }
 
 Error refusal(int os_error) {
@@ -82,6 +89,7 @@ Result<void> Ring::set_up(const Options& options) {
       fd_.reset(static_cast<int>(fd));
       setup_flags_ = flags;
       enabled_ = (flags & IORING_SETUP_R_DISABLED) == 0;
+      learn_opcodes();
       return map(params);
     }
     if (errno != EINVAL || dropped == kOptionalFlags.size()) return refusal(errno);
@@ -139,14 +147,53 @@ Ring::~Ring() {
 void Ring::enable() {
   if (enabled_) return;
   enabled_ = true;
-  SKIFF_CHECK(syscall(SYS_io_uring_register, fd_.get(), IORING_REGISTER_ENABLE_RINGS, nullptr, 0) ==
-              0);
+  SKIFF_CHECK(register_call(fd_.get(), IORING_REGISTER_ENABLE_RINGS, nullptr, 0) == 0);
 }
 
 void Ring::limit_kernel_workers(uint32_t most) {
   std::array<uint32_t, 2> limits = {0, most};  // Bounded: as the kernel has it; unbounded.
-  syscall(SYS_io_uring_register, fd_.get(), IORING_REGISTER_IOWQ_MAX_WORKERS, limits.data(),
-          limits.size());
+  register_call(fd_.get(), IORING_REGISTER_IOWQ_MAX_WORKERS, limits.data(), limits.size());
+}
+
+void Ring::learn_opcodes() {
+  constexpr size_t kOpcodes = 64;
+  alignas(io_uring_probe)
+      std::array<char, sizeof(io_uring_probe) + kOpcodes * sizeof(io_uring_probe_op)>
+          room{};
+  auto* probe = reinterpret_cast<io_uring_probe*>(room.data());
+  if (register_call(fd_.get(), IORING_REGISTER_PROBE, probe, kOpcodes) != 0) return;
+  const auto* ops = reinterpret_cast<const io_uring_probe_op*>(probe + 1);
+  for (size_t i = 0; i < std::min<size_t>(probe->ops_len, kOpcodes); ++i) {
+    if ((ops[i].flags & IO_URING_OP_SUPPORTED) != 0) opcodes_ |= uint64_t{1} << ops[i].op;
+  }
+}
+
+std::optional<uint32_t> Ring::register_file(int fd) {
+  if (!has_file_table_) {
+    std::array<int, kFileSlots> none;
+    none.fill(-1);
+    if (register_call(fd_.get(), IORING_REGISTER_FILES, none.data(), kFileSlots) != 0)
+      return std::nullopt;
+    has_file_table_ = true;
+  }
+  const auto index = static_cast<uint32_t>(std::countr_one(used_file_slots_));
+  if (index == kFileSlots) return std::nullopt;
+  io_uring_files_update update{};
+  update.offset = index;
+  update.fds = reinterpret_cast<uint64_t>(&fd);
+  if (register_call(fd_.get(), IORING_REGISTER_FILES_UPDATE, &update, 1) != 1) return std::nullopt;
+  used_file_slots_ |= uint64_t{1} << index;
+  return index;
+}
+
+void Ring::unregister_file(uint32_t index) {
+  int none = -1;
+  io_uring_files_update update{};
+  update.offset = index;
+  update.fds = reinterpret_cast<uint64_t>(&none);
+  // A refusal leaves the slot as it is: it must not be given to another file.
+  if (register_call(fd_.get(), IORING_REGISTER_FILES_UPDATE, &update, 1) == 1)
+    used_file_slots_ &= ~(uint64_t{1} << index);
 }
 
 io_uring_sqe* Ring::next_sqe() {

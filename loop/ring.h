@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "loop/io_uring_abi.h"
@@ -46,6 +47,15 @@ class Ring {
   // How many of the kernel's own threads may serve punted requests that can block without end.
   // Without a limit a burst on a slow file starts one for each request. Ignored before Linux 5.15.
   void limit_kernel_workers(uint32_t most);
+  // Does the kernel know this IORING_OP_*? One that cannot be asked is taken to know all.
+  bool supports(uint8_t opcode) const { return opcodes_ == 0 || (opcodes_ >> opcode & 1) != 0; }
+
+  // Makes `fd` a fixed file, which SQEs name by the index with IOSQE_FIXED_FILE: saves the kernel
+  // the look-up and a count that all users of the file share. The ring keeps the file open until
+  // unregister_file(), old kernels up to a second longer. Nothing when there is no room or the
+  // kernel refuses. Both by the ring's thread, once there is one.
+  std::optional<uint32_t> register_file(int fd);
+  void unregister_file(uint32_t index);
   int fd() const { return fd_.get(); }
   uint32_t setup_flags() const { return setup_flags_; }
 
@@ -72,10 +82,15 @@ class Ring {
   Ring() = default;
   Result<void> set_up(const Options& options);
   Result<void> map(const io_uring_params& params);
+  void learn_opcodes();
 
   UniqueFd fd_;
   bool enabled_ = false;
   uint32_t setup_flags_ = 0;
+  uint64_t opcodes_ = 0;  // One bit each.
+  static constexpr uint32_t kFileSlots = 64;
+  bool has_file_table_ = false;
+  uint64_t used_file_slots_ = 0;
 
   void* rings_ = nullptr;
   size_t rings_bytes_ = 0;

@@ -29,7 +29,7 @@ class UringBackend final : public LoopBackend {
   void end_turn(int64_t delay_ns) override;
   void arm(Source& source) override;
   void disarm(Source& source) override;
-  bool has_ring() const override { return true; }
+  Ring* ring() override { return ring_.get(); }
   io_uring_sqe* next_sqe(RingOperation& operation) override;
   void submit() override;
 

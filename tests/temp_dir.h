@@ -22,7 +22,9 @@ namespace skiff {
 class TempDir {
  public:
   // Under TEST_TMPDIR's file system: /tmp unless gtest is told otherwise.
-  TempDir() : path_(::testing::TempDir() + "skiff-test-XXXXXX") {
+  TempDir() : TempDir(::testing::TempDir()) {}
+  // Under `parent`, which ends with a slash: for a file system of the test's choice.
+  explicit TempDir(const std::string& parent) : path_(parent + "skiff-test-XXXXXX") {
     if (mkdtemp(path_.data()) == nullptr) ADD_FAILURE() << "mkdtemp " << path_;
   }
   ~TempDir() {

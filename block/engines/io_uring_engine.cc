@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "block/engines/io_uring_engine.h"
 
+#include <fcntl.h>
 #include <liburing.h>
+#include <spdlog/fmt/fmt.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "block/io_engine.h"
 #include "block/request_fixup.h"
 #include "loop/event_loop.h"
+#include "loop/unique_fd.h"
+#include "loop/worker_pool.h"
 
 namespace skiff::block {
 namespace {
@@ -55,10 +61,38 @@ void prepare(io_uring_sqe* sqe, int fd, const IoStep& step) {
 
 }  // namespace
 
+IoUringEngine::IoUringEngine(const IoTarget& target, loop::EventLoop& loop, loop::WorkerPool& pool)
+    : EngineBase(target, loop),
+      pool_(pool),
+      can_fallocate_(loop.ring_supports(IORING_OP_FALLOCATE)) {}
+
+IoUringEngine::~IoUringEngine() {
+  if (fixed_file_) home_.loop().unregister_file(*fixed_file_);
+}
+
+// A description of its own: the image's locks hang on the device's, and the ring may keep what it
+// was given open for a while after both are closed.
+void IoUringEngine::register_file() {
+  tried_to_register_ = true;
+  struct stat facts = {};
+  if (fstat(target_.fd, &facts) != 0 || (!S_ISREG(facts.st_mode) && !S_ISBLK(facts.st_mode)))
+    return;
+  const int flags = fcntl(target_.fd, F_GETFL) & (O_ACCMODE | O_DIRECT);
+  const std::string path = fmt::format("/proc/self/fd/{}", target_.fd);
+  const loop::UniqueFd own(::open(path.c_str(), flags | O_CLOEXEC));
+  if (own) fixed_file_ = home_.loop().register_file(own.get());
+}
+
 void IoUringEngine::submit(std::span<IoRequest* const> batch) {
   home_.assert_here();
+  if (!tried_to_register_) register_file();
   for (IoRequest* request : batch) {
     if (!begin(*request, Fua::kByFlag)) continue;
+    const bool allocates = request->op == IoOp::kDiscard || request->op == IoOp::kWriteZeroes;
+    if (allocates && !can_fallocate_) {
+      finish_in_pool(*request, pool_);
+      continue;
+    }
     IoInFlight& state = request->in_flight;
     state.ring.request = request;
     state.ring.done = &IoUringEngine::on_cqe;
@@ -72,8 +106,9 @@ void IoUringEngine::queue_step(IoRequest& request, Punt punt) {
   io_uring_sqe* sqe = home_.loop().next_sqe(state.ring);
   // Preparing clears the SQE; what the loop put there to find the operation must survive.
   const uint64_t user_data = sqe->user_data;
-  prepare(sqe, target_.fd, state.step);
+  prepare(sqe, fixed_file_ ? static_cast<int>(*fixed_file_) : target_.fd, state.step);
   sqe->user_data = user_data;
+  if (fixed_file_) sqe->flags |= IOSQE_FIXED_FILE;
   if (punt == Punt::kYes) sqe->flags |= IOSQE_ASYNC;
 }
 
