@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "loop/log.h"
+#include "vmm/bench/run_disk_bench.h"
 #include "vmm/cli/command_line.h"
 #include "vmm/doctor.h"
 #include "vmm/run.h"
@@ -27,6 +28,11 @@ int execute(const DoctorCommand& command) {
   const HostFinding finding = examine_host();
   if (!command.quiet) std::fputs(doctor_text(finding).c_str(), stdout);
   return doctor_exit_status(finding);
+}
+
+int execute(const BenchDiskCommand& command) {
+  SignalWatch::block_signals();
+  return run_disk_bench(command.options);
 }
 
 int execute(const VersionCommand&) {

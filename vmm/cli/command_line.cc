@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "loop/result.h"
+#include "vmm/bench/disk_bench_options.h"
 #include "vmm/cli/exit_status.h"
 #include "vmm/config/config_file.h"
 #include "vmm/config/machine_config.h"
@@ -26,6 +27,7 @@ struct RawArguments {
   std::string config_file;
   std::map<std::string_view, std::vector<std::string>> values;
   bool quiet = false;
+  DiskBenchWords bench_disk;
 };
 
 void declare_run(CLI::App& run, RawArguments& raw) {
@@ -42,6 +44,35 @@ void declare_run(CLI::App& run, RawArguments& raw) {
     added->type_name(std::string(option.shape))->allow_extra_args(false);
     if (!option.repeatable) added->expected(1);
   }
+}
+
+void declare_bench_disk(CLI::App& disk, DiskBenchWords& words) {
+  const auto option = [&disk](const char* name, std::string& target, const char* shape,
+                              const char* help) {
+    disk.add_option(name, target, help)->type_name(shape)->expected(1);
+  };
+  disk.add_option("FILE", words.path, "A file, a block device, null:... or an NBD URL")
+      ->type_name("")
+      ->required();
+  option("--rw", words.rw, "PATTERN", "read, write, randread (the default), randwrite or randrw");
+  option("--bs", words.bs, "SIZE", "Bytes of each request (4k)");
+  option("--depth", words.depth, "N", "Requests that each job keeps under way (1)");
+  option("--jobs", words.jobs, "N", "Threads, each with a loop and a channel of its own (1)");
+  option("--engine", words.engines, "E[,E...]",
+         "Engines, which take turns: auto (the default), sync, worker, threads, posix-aio, "
+         "linux-aio, io_uring");
+  option("--duration", words.duration, "SECONDS", "Of each engine, all its rounds together (10)");
+  option("--rounds", words.rounds, "N", "Turns of each engine (5 with several engines, else 1)");
+  option("--rate", words.rate, "N",
+         "I/Os a second, all jobs together; latencies count from when each was due");
+  option("--share", words.share, "N",
+         "A second stream of N I/Os a second to a null device on each job's thread; its latencies "
+         "are reported too");
+  option("--size", words.size, "SIZE", "Use only the first SIZE bytes");
+  disk.add_flag("--direct", words.direct, "O_DIRECT: past the page cache");
+  disk.add_flag("--overwrite", words.overwrite, "Write even where there is data, destroying it");
+  disk.add_flag("--json", words.json, "Print the results as JSON");
+  option("--plot", words.plot, "OUT.svg", "Draw the distributions of the latencies");
 }
 
 // The command line says more than the file: it comes second, and single values replace the file's.
@@ -66,19 +97,31 @@ int parse_words(CLI::App& app, int argc, const char* const* argv, bool& parsed) 
   return 0;
 }
 
+Command refuse(const loop::Error& error) {
+  std::fprintf(stderr, "skiff: %s\n", error.message().c_str());
+  return ExitCommand{kExitUsage};
+}
+
 }  // namespace
 
 Command parse_command_line(int argc, const char* const* argv) {
   CLI::App app("Skiff: a lightweight KVM virtual machine monitor", "skiff");
   app.require_subcommand(1);
   app.failure_message([](const CLI::App* root, const CLI::Error& error) {
-    const auto commands = root->get_subcommands();
-    const std::string command = commands.empty() ? "" : commands.front()->get_name() + " ";
+    std::string command;
+    for (const CLI::App* at = root; !at->get_subcommands().empty();) {
+      at = at->get_subcommands().front();
+      command += at->get_name() + " ";
+    }
     return fmt::format("skiff: {}\nTry: skiff {}--help\n", error.what(), command);
   });
   RawArguments raw;
   CLI::App* run = app.add_subcommand("run", "Boot a guest");
   CLI::App* doctor = app.add_subcommand("doctor", "Say what this host can do");
+  CLI::App* bench = app.add_subcommand("bench", "Measure");
+  CLI::App* disk = bench->add_subcommand("disk", "How fast a disk is with each engine");
+  bench->require_subcommand(1);
+  declare_bench_disk(*disk, raw.bench_disk);
   CLI::App* version = app.add_subcommand("version", "Print the version");
   declare_run(*run, raw);
   doctor->add_flag("--quiet", raw.quiet, "Print nothing: 0 full speed, 2 emulated, 3 no KVM");
@@ -88,11 +131,13 @@ Command parse_command_line(int argc, const char* const* argv) {
   if (!parsed) return ExitCommand{status == 0 ? 0 : kExitUsage};
   if (doctor->parsed()) return DoctorCommand{raw.quiet};
   if (version->parsed()) return VersionCommand{};
-  auto config = build_config(raw);
-  if (!config) {
-    std::fprintf(stderr, "skiff: %s\n", config.error().message().c_str());
-    return ExitCommand{kExitUsage};
+  if (disk->parsed()) {
+    auto options = parse_disk_bench(raw.bench_disk);
+    if (!options) return refuse(options.error());
+    return BenchDiskCommand{*std::move(options)};
   }
+  auto config = build_config(raw);
+  if (!config) return refuse(config.error());
   return RunCommand{*std::move(config)};
 }
 

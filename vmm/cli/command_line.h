@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The command line: skiff run, skiff doctor, skiff version.
+// The command line: skiff run, skiff doctor, skiff bench disk, skiff version.
 //
 // Thread: the main thread, before any other exists. Ownership: values.
 #pragma once
@@ -7,6 +7,7 @@
 #include <string>
 #include <variant>
 
+#include "vmm/bench/disk_bench_options.h"
 #include "vmm/config/machine_config.h"
 
 namespace skiff::vmm {
@@ -17,12 +18,16 @@ struct RunCommand {
 struct DoctorCommand {
   bool quiet = false;
 };
+struct BenchDiskCommand {
+  DiskBenchOptions options;
+};
 struct VersionCommand {};
 // Help was shown (0) or the words were wrong and that was said (120).
 struct ExitCommand {
   int status = 0;
 };
-using Command = std::variant<ExitCommand, RunCommand, DoctorCommand, VersionCommand>;
+using Command =
+    std::variant<ExitCommand, RunCommand, DoctorCommand, BenchDiskCommand, VersionCommand>;
 
 // Prints help and errors itself, errors on stderr.
 Command parse_command_line(int argc, const char* const* argv);
