@@ -45,8 +45,10 @@ struct IoInFlight {
     void (*done)(IoRequest& request, int32_t result) = nullptr;  // The submitter's.
     int64_t start_ns = 0;
     uint64_t arrivals = 0;
-    uint64_t completed = 0;
+    uint64_t own_arrivals = 0;
+    int64_t call_ns = 0;
     uint32_t depth = 0;
+    bool shared = false;
     bool measure = false;
     bool explored = false;
     bool on_pool = false;

@@ -70,10 +70,6 @@ AutoEngine::AutoEngine(const IoTarget& target, loop::EventLoop& loop,
 
 AutoEngine::~AutoEngine() { SKIFF_CHECK(in_flight() == 0); }
 
-uint32_t AutoEngine::handed_over_now() const {
-  return pool_->in_flight() + (ring_ != nullptr ? ring_->in_flight() : 0);
-}
-
 CostModel::Request AutoEngine::facts(const IoRequest& request, uint32_t depth) {
   return {
       .op = request.op, .fua = request.fua, .length_bytes = request.length_bytes, .depth = depth};
@@ -82,9 +78,9 @@ CostModel::Request AutoEngine::facts(const IoRequest& request, uint32_t depth) {
 void AutoEngine::submit(std::span<IoRequest* const> batch) {
   home_.assert_here();
   meter_wake(batch.size());
-  const auto depth = in_flight() + static_cast<uint32_t>(batch.size());
+  in_flight_ += static_cast<uint32_t>(batch.size());
   for (IoRequest* request : batch) {
-    const CostModel::Request its = facts(*request, depth);
+    const CostModel::Request its = facts(*request, in_flight_);
     const CostModel::Choice choice = model_.choose(its);
     const int32_t refusal = refusal_of(request->op, request->offset_bytes, request->length_bytes);
     if (choice.mode != ServiceMode::kInline || refusal != 0) {
@@ -92,9 +88,11 @@ void AutoEngine::submit(std::span<IoRequest* const> batch) {
       continue;
     }
     IoInFlight::Chosen& chosen = request->in_flight.chosen;
-    chosen.depth = depth;
+    chosen.depth = its.depth;
+    chosen.call_ns = choice.call_ns;
     chosen.measure = choice.measure;
     chosen.explored = choice.explored;
+    chosen.shared = choice.shared;
     waiting_.push_back(*request);
     ++waiting_count_;
     serve_bh_.schedule();
@@ -116,17 +114,17 @@ void AutoEngine::hand_over(IoRequest& request, const CostModel::Request& its,
       break;
   }
   IoEngine& engine = to_pool ? *pool_ : *ring_;
+  IoInFlight::Chosen& chosen = request.in_flight.chosen;
+  chosen.chooser = this;
+  chosen.done = std::exchange(request.done, &AutoEngine::on_done);
+  chosen.measure = choice.measure;
   if (choice.measure) {
-    IoInFlight::Chosen& chosen = request.in_flight.chosen;
-    chosen.chooser = this;
-    chosen.done = std::exchange(request.done, &AutoEngine::on_measured);
     chosen.depth = its.depth;
     chosen.on_pool = to_pool;
     chosen.start_ns = home_.loop().now_ns();
     chosen.arrivals = home_.loop().arrivals();
-    chosen.completed = completed();
+    chosen.own_arrivals = own_arrivals_;
   }
-  ++handed_over_;
   IoRequest* one = &request;
   engine.submit({&one, 1});
   if (!choice.watch_submit || to_pool) return;
@@ -135,20 +133,32 @@ void AutoEngine::hand_over(IoRequest& request, const CostModel::Request& its,
   model_.submit_took(home_.loop().now_ns() - start_ns);
 }
 
-void AutoEngine::on_measured(IoRequest& request, int32_t result) {
-  auto& self = *static_cast<AutoEngine*>(request.in_flight.chosen.chooser);
+void AutoEngine::on_done(IoRequest& request, int32_t result) {
+  const IoInFlight::Chosen& chosen = request.in_flight.chosen;
+  auto& self = *static_cast<AutoEngine*>(chosen.chooser);
   self.home_.assert_here();
-  self.measured(request);
+  request.done = chosen.done;
+  --self.in_flight_;
+  self.count_own_arrival();
+  if (chosen.measure) self.measured(request);
   request.done(request, result);  // The engine may be gone after it.
 }
 
-void AutoEngine::measured(IoRequest& request) {
+void AutoEngine::count_own_arrival() {
+  if (target_.null != nullptr) {
+    // One timer serves all requests of a NullDevice that end in a turn.
+    const uint64_t turn = home_.loop().counters().turns;
+    if (std::exchange(last_done_turn_, turn) == turn) return;
+  }
+  ++own_arrivals_;
+}
+
+void AutoEngine::measured(const IoRequest& request) {
   const IoInFlight::Chosen& chosen = request.in_flight.chosen;
-  request.done = chosen.done;
   const int64_t latency_ns = home_.loop().now_ns() - chosen.start_ns;
   const CostModel::Request its = facts(request, chosen.depth);
   const uint64_t arrivals = home_.loop().arrivals() - chosen.arrivals;
-  const uint64_t own = completed() - chosen.completed;
+  const uint64_t own = own_arrivals_ - chosen.own_arrivals;
   model_.observe_others(arrivals > own ? arrivals - own : 0, latency_ns);
   if (CostModel::may_be_inline(its))
     model_.async_done(its, chosen.on_pool ? ServiceMode::kPool : ServiceMode::kRingAsync,
@@ -158,80 +168,77 @@ void AutoEngine::measured(IoRequest& request) {
 void AutoEngine::serve_waiting() {
   home_.assert_here();
   look_at_watched();
-  int64_t held_ns = 0;
+  if (waiting_.empty()) return;
+  int64_t left_ns = waiting_.front().in_flight.chosen.shared ? kSharedTurnNs : kTurnNs;
   // Not those that these submit in their turn, and no more than others can wait for.
-  uint32_t left = waiting_count_;
-  while (left-- > 0) {
+  for (uint32_t left = waiting_count_; left > 0; --left) {
+    if (left_ns <= 0) return serve_bh_.schedule();
     IoRequest& request = waiting_.pop_front();
-    const CostModel::Request its = facts(request, request.in_flight.chosen.depth);
-    held_ns += std::max(model_.inline_ns(its), kCallAtLeastNs);
-    const int64_t most_ns = model_.is_shared(its) ? kSharedTurnNs : kTurnNs;
-    if (held_ns >= most_ns) left = 0;
+    --waiting_count_;
+    left_ns -= std::max(request.in_flight.chosen.call_ns, kCallAtLeastNs);
     // After the last one's completion the engine may be gone.
-    const bool last = in_flight() == 1;
-    if (left == 0 && waiting_count_ > 1) serve_bh_.schedule();
+    const bool last = in_flight_ == 1;
     if (serve(request) && last) return;
   }
 }
 
-bool AutoEngine::must_not_block(const CostModel::Request& its) const {
-  if (model_.inline_ns(its) < kNoMatterNs) return false;
-  return !model_.fits_before(its, home_.loop().now_ns(), home_.loop().next_deadline_ns());
+bool AutoEngine::may_block(const IoRequest& request) const {
+  const IoInFlight::Chosen& chosen = request.in_flight.chosen;
+  const CostModel::Request its = facts(request, in_flight_);
+  if (!chosen.explored && its.depth != chosen.depth && !model_.still_inline(its)) return false;
+  return chosen.call_ns < kNoMatterNs ||
+         model_.fits_before(its, home_.loop().now_ns(), home_.loop().next_deadline_ns());
 }
 
 bool AutoEngine::serve(IoRequest& request) {
-  const IoInFlight::Chosen& chosen = request.in_flight.chosen;
-  // Itself included: it is still counted as waiting.
-  const CostModel::Request its = facts(request, in_flight());
-  const bool second_thoughts =
-      !chosen.explored && its.depth != chosen.depth && !model_.still_inline(its);
-  --waiting_count_;
-  if (second_thoughts || must_not_block(its) || !call(request)) {
-    const bool alone = its.depth == 1;
+  if (!may_block(request) || !call(request)) {
     CostModel::Choice choice;
-    choice.mode = ring_ == nullptr ? ServiceMode::kPool
-                  : alone          ? ServiceMode::kRingWait
-                                   : ServiceMode::kRingAsync;
-    hand_over(request, its, choice);
+    choice.mode = in_flight_ == 1 ? ServiceMode::kRingWait : ServiceMode::kRingAsync;
+    hand_over(request, facts(request, in_flight_), choice);
     return false;
   }
+  --in_flight_;
   request.done(request, request.in_flight.result);
   return true;
 }
 
 bool AutoEngine::call(IoRequest& request) {
   IoInFlight& state = request.in_flight;
-  const CostModel::Request its = facts(request, state.chosen.depth);
   const bool measure = state.chosen.measure;
   const int64_t start_ns = measure ? home_.loop().now_ns() : 0;
   state.progress.begin(request.op, request.offset_bytes, request.length_bytes, request.iov);
   bool missed = false;
-  if (nowait_) {
-    state.progress.next_step(state.step);
-    const int32_t result = perform_step(target_.fd, state.step, RWF_NOWAIT);
-    // Whatever is not simply done is asked for once more, where it may take its time.
-    missed = result != static_cast<int32_t>(request.length_bytes) ||
-             state.progress.advance(result) != RequestProgress::Verdict::kFinished;
-  } else {
+  if (nowait_)
+    missed = !call_nowait(request);
+  else
     state.result = run_blocking(target_, request, NullWait::kSpinIfShort);
-  }
   const int64_t service_ns = measure ? home_.loop().now_ns() - start_ns : 0;
+  AdaptiveCounters::add(missed ? counters_.nowait_misses : counters_.inline_calls);
+  if (!measure) return !missed;
+  const CostModel::Request its = facts(request, state.chosen.depth);
   if (missed) {
-    AdaptiveCounters::add(counters_.nowait_misses);
-    if (measure) model_.inline_missed(its, service_ns);
+    model_.inline_missed(its, service_ns);
     return false;
   }
-  AdaptiveCounters::add(counters_.inline_calls);
-  if (nowait_) state.result = state.progress.result();
-  if (!measure) return true;
   model_.inline_done(its, service_ns);
   watched_ = {.request = its,
               .service_ns = service_ns,
               .turn = home_.loop().counters().turns,
               .arrivals = home_.loop().arrivals(),
-              .completed = completed(),
+              .own = own_arrivals_,
               .active = true};
   serve_bh_.schedule();  // To see in the next turn what came meanwhile.
+  return true;
+}
+
+bool AutoEngine::call_nowait(IoRequest& request) {
+  IoInFlight& state = request.in_flight;
+  state.progress.next_step(state.step);
+  const int32_t result = perform_step(target_.fd, state.step, RWF_NOWAIT);
+  // Whatever is not simply done is asked for once more, where it may take its time.
+  if (result != static_cast<int32_t>(request.length_bytes)) return false;
+  if (state.progress.advance(result) != RequestProgress::Verdict::kFinished) return false;
+  state.result = state.progress.result();
   return true;
 }
 
@@ -240,7 +247,7 @@ void AutoEngine::look_at_watched() {
   watched_.active = false;
   if (home_.loop().counters().turns != watched_.turn + 1) return;
   const uint64_t arrivals = home_.loop().arrivals() - watched_.arrivals;
-  const uint64_t own = completed() - watched_.completed;
+  const uint64_t own = own_arrivals_ - watched_.own;
   const uint64_t others = arrivals > own ? arrivals - own : 0;
   model_.observe_others(others, watched_.service_ns);
   model_.observe_regret(watched_.request, others, watched_.service_ns);

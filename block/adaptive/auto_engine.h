@@ -33,7 +33,7 @@ class AutoEngine final : public IoEngine {
 
   std::string_view name() const override { return "auto"; }
   void submit(std::span<IoRequest* const> batch) override;
-  uint32_t in_flight() const override { return waiting_count_ + handed_over_now(); }
+  uint32_t in_flight() const override { return in_flight_; }
   const AdaptiveCounters* adaptive_counters() const override { return &counters_; }
 
  private:
@@ -43,24 +43,25 @@ class AutoEngine final : public IoEngine {
     int64_t service_ns = 0;
     uint64_t turn = 0;
     uint64_t arrivals = 0;
-    uint64_t completed = 0;
+    uint64_t own = 0;
     bool active = false;
   };
 
-  static void on_measured(IoRequest& request, int32_t result);
+  static void on_done(IoRequest& request, int32_t result);
   static CostModel::Request facts(const IoRequest& request, uint32_t depth);
 
   void hand_over(IoRequest& request, const CostModel::Request& its, const CostModel::Choice& choice)
       SKIFF_REQUIRES(home_);
-  void measured(IoRequest& request) SKIFF_REQUIRES(home_);
+  void count_own_arrival() SKIFF_REQUIRES(home_);
+  void measured(const IoRequest& request) SKIFF_REQUIRES(home_);
   void serve_waiting();
   // False when it went to another engine after all.
   bool serve(IoRequest& request) SKIFF_REQUIRES(home_);
-  bool must_not_block(const CostModel::Request& its) const SKIFF_REQUIRES(home_);
+  bool may_block(const IoRequest& request) const SKIFF_REQUIRES(home_);
+  // Both false when it would have blocked.
   bool call(IoRequest& request) SKIFF_REQUIRES(home_);
+  bool call_nowait(IoRequest& request) SKIFF_REQUIRES(home_);
   void look_at_watched() SKIFF_REQUIRES(home_);
-  uint32_t handed_over_now() const;
-  uint64_t completed() const { return handed_over_ - handed_over_now(); }
   void meter_wake(size_t requests) SKIFF_REQUIRES(home_);
   void on_wake_timer();
 
@@ -74,7 +75,9 @@ class AutoEngine final : public IoEngine {
 
   RequestList waiting_ SKIFF_GUARDED_BY(home_);  // To be served inline in the next turn.
   uint32_t waiting_count_ = 0;
-  uint64_t handed_over_ = 0;  // Requests given to the engines below, ever.
+  uint32_t in_flight_ = 0;
+  uint64_t own_arrivals_ = 0;  // Of the loop's arrivals, those that were completions of ours.
+  uint64_t last_done_turn_ = 0;
   Watched watched_ SKIFF_GUARDED_BY(home_);
   loop::BottomHalf serve_bh_;
 

@@ -16,22 +16,25 @@ namespace {
 constexpr uint64_t kMaxInlineBytes = 256 * 1024;
 
 // How many are tried each way before anything is decided.
-constexpr uint64_t kFirstHandOvers = 4;
-constexpr uint64_t kFirstCalls = 2;
+constexpr uint64_t kFirstHandOvers = 16;
+constexpr uint64_t kFirstCalls = 4;
 // A way must be this much better to be changed to: what is as good is not worth a change.
 constexpr double kWorthAChange = 0.03;
+// And this much within its bounds.
+constexpr double kToEnter = 0.75;
 constexpr uint8_t kJudgeEvery = 8;
 
 // One request in so many is spent on learning.
 constexpr uint32_t kExploreEvery = 256;
 constexpr uint8_t kMaxExploreShift = 6;
+constexpr uint32_t kMaxTogether = 32;
 // Worse by this much is clearly worse.
 constexpr double kClearly = 1.25;
 
 // Times longer than this are always measured; shorter ones sometimes, as two looks at the clock
 // would be a good part of them.
 constexpr int64_t kAlwaysMeasureNs = 10'000;
-constexpr uint64_t kMeasureEvery = 8;
+constexpr uint64_t kMeasureEvery = 16;
 constexpr uint64_t kWatchSubmitEvery = 256;
 
 // A loop's callbacks take this long now and then, whatever they do.
@@ -102,14 +105,11 @@ CostModel::Way CostModel::hand_over_way(const Cell& cell) const {
 bool CostModel::is_shared(double async_ns) const {
   return others_per_ns_ * async_ns >= kSharedFrom;
 }
-bool CostModel::is_shared(const Request& request) const {
-  return is_shared(static_cast<double>(async_ns(request)));
-}
 
 double CostModel::gain_ns(const Kind& kind, const Cell& cell) const {
   const HandOver& other = hand_over(cell, hand_over_way(cell));
-  const auto call_ns = static_cast<double>(kind.call.mean_ns());
-  if (!options_.nowait) return static_cast<double>(other.per_request.mean_ns()) - call_ns;
+  const auto call_ns = static_cast<double>(kind.call.cost_ns());
+  if (!options_.nowait) return static_cast<double>(other.per_request.cost_ns()) - call_ns;
   // What a hit would cost when handed over is not told apart from what a miss costs: the fastest
   // were hits.
   const double saved_ns = static_cast<double>(other.per_request.fastest_ns()) - call_ns;
@@ -127,10 +127,12 @@ bool CostModel::inline_is_better(const Kind& kind, const Cell& cell) const {
   const bool is_now = cell.way == Way::kInline;
   const double margin_ns = async_ns * (is_now ? -kWorthAChange : kWorthAChange);
   if (gain - others_wait_ns < margin_ns) return false;
-  const double harmless_ns = std::max(static_cast<double>(wake_.mean_ns()) / 2, kUsualCallbackNs);
-  if (is_shared(async_ns) && call_ns > std::max(gain, harmless_ns)) return false;
-  const int64_t cap_ns = is_now ? options_.hold_cap_ns : options_.hold_cap_ns * 3 / 4;
-  return kind.call.tail_ns() < cap_ns;
+  // By the usual times: the rare ones are nobody's excuse to hold the others up.
+  const double harmless_ns =
+      std::max({async_ns - call_ns, static_cast<double>(wake_.mean_ns()) / 2, kUsualCallbackNs});
+  if (is_shared(async_ns) && call_ns > harmless_ns * (is_now ? 1 : kToEnter)) return false;
+  return static_cast<double>(kind.call.tail_ns()) <
+         static_cast<double>(options_.hold_cap_ns) * (is_now ? 1 : kToEnter);
 }
 
 bool CostModel::inline_is_off() {
@@ -149,6 +151,8 @@ bool CostModel::may_try_inline(const Cell& cell) {
 
 void CostModel::judge(const Kind& kind, Cell& cell) {
   cell.judge_in = kJudgeEvery;
+  cell.shared =
+      is_shared(static_cast<double>(hand_over(cell, hand_over_way(cell)).per_request.mean_ns()));
   const Way before = cell.way;
   cell.way = inline_is_better(kind, cell) ? Way::kInline : hand_over_way(cell);
   if (cell.decided && cell.way == before) return;
@@ -173,7 +177,9 @@ bool CostModel::start_exploring(const Kind& kind, Cell& cell, uint32_t depth) {
   const auto rarer = static_cast<uint8_t>(cell.explore_shift + 1);
   cell.explore_shift = settled ? std::min(rarer, kMaxExploreShift) : uint8_t{0};
   // A call is measured alone; the other ways only beside as many as usual.
-  const uint32_t burst = calls_now ? std::clamp(2 * depth, 2U, 16U) : 1U;
+  const uint32_t together = std::min(depth, kMaxTogether);
+  const uint32_t burst = calls_now ? 4 * together : 1U;
+  cell.burst_unmeasured = static_cast<uint8_t>(calls_now ? together : 0U);
   schedule_exploring(cell, burst);
   if (!calls_now && !may_try_inline(cell)) return false;
   cell.burst_way = calls_now ? hand_over_way(cell) : Way::kInline;
@@ -181,10 +187,13 @@ bool CostModel::start_exploring(const Kind& kind, Cell& cell, uint32_t depth) {
   return true;
 }
 
-CostModel::Choice CostModel::make_choice(const Kind& kind, Way way, uint32_t depth) {
+CostModel::Choice CostModel::make_choice(const Kind& kind, const Cell& cell, Way way,
+                                         uint32_t depth) {
   Choice choice;
+  choice.call_ns = kind.call.mean_ns();
+  choice.shared = cell.shared;
   ++choices_;
-  choice.measure = kind.call.mean_ns() >= kAlwaysMeasureNs || choices_ % kMeasureEvery == 0;
+  choice.measure = choice.call_ns >= kAlwaysMeasureNs || choices_ % kMeasureEvery == 0;
   switch (way) {
     case Way::kInline:
       choice.mode = ServiceMode::kInline;
@@ -224,7 +233,7 @@ CostModel::Choice CostModel::choose(const Request& request) {
       judge(kind, cell);
       way = cell.way;
     } else {
-      Choice choice = make_choice(kind, way, request.depth);
+      Choice choice = make_choice(kind, cell, way, request.depth);
       choice.explored = true;
       choice.measure = true;
       return choice;
@@ -242,9 +251,11 @@ CostModel::Choice CostModel::choose(const Request& request) {
     way = cell.way;
     if (way == Way::kInline && inline_is_off()) way = hand_over_way(cell);
   }
-  Choice choice = make_choice(kind, way, request.depth);
+  Choice choice = make_choice(kind, cell, way, request.depth);
   choice.explored = explores;
-  choice.measure = choice.measure || explores;
+  if (!explores) return choice;
+  choice.measure = cell.burst_unmeasured == 0;
+  if (cell.burst_unmeasured > 0) --cell.burst_unmeasured;
   return choice;
 }
 

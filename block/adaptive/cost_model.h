@@ -51,8 +51,10 @@ class CostModel {
   };
   struct Choice {
     ServiceMode mode = ServiceMode::kRingAsync;
+    int64_t call_ns = 0;        // What an inline call is expected to take; 0: unknown.
     bool explored = false;      // Chosen to learn from it: not to be thought over.
     bool measure = false;       // The outcome is wanted: tell inline_done() or async_done().
+    bool shared = false;        // Much else comes to the loop.
     bool watch_submit = false;  // Also how long the submission takes: submit_took().
   };
 
@@ -82,10 +84,9 @@ class CostModel {
   // How late the loop was at a timer that ended its sleep.
   void observe_wake(int64_t late_ns);
 
-  int64_t inline_ns(const Request& request) const;  // What a call is expected to take; 0: unknown.
-  // What a request costs when handed over at its depth; 0: unknown.
-  int64_t async_ns(const Request& request) const;
-  bool is_shared(const Request& request) const;  // Does much else come to this loop?
+  // What is believed of such requests; 0: nothing yet.
+  int64_t inline_ns(const Request& request) const;
+  int64_t async_ns(const Request& request) const;  // At their depth.
 
  private:
   enum class Way : uint8_t { kInline, kRing, kPool };
@@ -100,9 +101,11 @@ class CostModel {
     HandOver pool;
     Way way = Way::kRing;
     bool decided = false;
+    bool shared = false;
     uint8_t judge_in = 0;
     uint8_t explore_shift = 0;
     uint8_t burst_left = 0;
+    uint8_t burst_unmeasured = 0;  // The first of a burst still share the loop with the other way.
     Way burst_way = Way::kInline;
     uint32_t explore_in = 0;
   };
@@ -134,7 +137,7 @@ class CostModel {
   void judge(const Kind& kind, Cell& cell);
   bool start_exploring(const Kind& kind, Cell& cell, uint32_t depth);
   void schedule_exploring(Cell& cell, uint32_t burst);
-  Choice make_choice(const Kind& kind, Way way, uint32_t depth);
+  Choice make_choice(const Kind& kind, const Cell& cell, Way way, uint32_t depth);
 
   const loop::Clock& clock_;
   const Options options_;

@@ -11,9 +11,11 @@ namespace skiff::block {
 namespace {
 
 constexpr double kNewest = 1.0 / 8;
-// One time that is longer says that this thread was not running, not what the file is like: it
-// counts as this many times the mean. A file that has become slow says so again.
+// One time that is longer says that this thread was not running rather than what the file is like.
+// In the mean it counts as so many times the mean: a file that has become slow says so again. What
+// is above goes into an average of its own, over so many that one does not matter.
 constexpr double kOutlier = 4;
+constexpr double kExcessNewest = 1.0 / 512;
 constexpr uint64_t kSettled = 8;
 constexpr uint32_t kHistogramFull = 1024;
 constexpr uint32_t kEnoughForTail = 128;
@@ -28,7 +30,11 @@ void ServiceTime::record(int64_t time_ns) {
   auto time = static_cast<double>(time_ns);
   fastest_ns_ =
       count_ == 0 || time < fastest_ns_ ? time : fastest_ns_ + (time - fastest_ns_) * kFastestDrift;
-  if (count_ >= kSettled) time = std::min(time, mean_ns_ * kOutlier);
+  if (count_ >= kSettled) {
+    const double usual = std::min(time, mean_ns_ * kOutlier);
+    excess_ns_ += (time - usual - excess_ns_) * kExcessNewest;
+    time = usual;
+  }
   ++count_;
   const double share = std::max(kNewest, 1.0 / static_cast<double>(count_));
   const double error = time - mean_ns_;

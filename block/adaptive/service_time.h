@@ -18,6 +18,8 @@ class ServiceTime {
   uint64_t count() const { return count_; }
   // The rest is 0 before the first record().
   int64_t mean_ns() const { return static_cast<int64_t>(mean_ns_); }
+  // What one costs on average: the mean, and its share of the rare times that are far from it.
+  int64_t cost_ns() const { return static_cast<int64_t>(mean_ns_ + excess_ns_); }
   int64_t deviation_ns() const { return static_cast<int64_t>(deviation_ns_); }
   // What 99 of 100 do not exceed; while there are few, the mean and four deviations.
   int64_t tail_ns() const;
@@ -33,6 +35,7 @@ class ServiceTime {
   uint64_t count_ = 0;
   double mean_ns_ = 0;
   double deviation_ns_ = 0;
+  double excess_ns_ = 0;
   double fastest_ns_ = 0;
   uint32_t in_histogram_ = 0;
   std::array<uint16_t, kBuckets> histogram_{};
