@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "loop/event_loop.h"
+#include "loop/log.h"
 #include "loop/result.h"
 #include "vmm/cli/exit_status.h"
 #include "vmm/config/machine_config.h"
@@ -32,6 +33,9 @@ namespace {
 
 using loop::Result;
 using loop::Task;
+
+// Disks end what they have in flight within this time, or the user hears of it.
+constexpr int64_t kEndOverdueNs = 3'000'000'000;
 
 // Waits for one callback. Lives in the coroutine's frame.
 class CallbackAwaiter {
@@ -56,6 +60,7 @@ Machine::Machine(const MachineConfig& config, loop::EventLoop& main_loop,
       main_loop_(main_loop),
       home_(main_loop),
       ended_(std::move(ended)),
+      end_timer_(main_loop, loop::Priority::kService, [this] { on_end_overdue(); }),
       tasks_(main_loop) {}
 
 Result<std::unique_ptr<Machine>> Machine::create(const MachineConfig& config,
@@ -201,7 +206,16 @@ void Machine::end(MachineEnding ending) {
   if (is_ending_) return;
   is_ending_ = true;
   ending_ = std::move(ending);
+  end_timer_.arm_after(kEndOverdueNs);
   enqueue([this] { return do_end(); });
+}
+
+void Machine::on_end_overdue() {
+  is_end_overdue_ = true;
+  SKIFF_LOG(kWarn,
+            "Waiting for the host to finish what the guest asked of {}; a signal (Ctrl-C, SIGTERM) "
+            "ends Skiff without that",
+            devices_->waiting_for());
 }
 
 void Machine::pause(std::function<void()> done) {
@@ -304,6 +318,7 @@ Task<void> Machine::do_end() {
   co_await pause_vcpus();
   // What the guest had handed over is carried out: its disks are written, its last words printed.
   co_await devices_->shut_down();
+  end_timer_.cancel();
   state_ = MachineState::kEnded;
 }
 

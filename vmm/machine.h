@@ -65,6 +65,9 @@ class Machine final : public MachineControl {
 
   // Ends the machine; the first ending counts.
   void end(MachineEnding ending);
+  // The end was asked for, and the host takes its time to finish what the guest's disks have in
+  // flight: perhaps for ever.
+  bool is_end_overdue() const { return is_end_overdue_; }
 
  private:
   Machine(const MachineConfig& config, loop::EventLoop& main_loop,
@@ -78,6 +81,7 @@ class Machine final : public MachineControl {
   GuestEvents guest_events();
   void on_guest_reset();
   void on_disk_stopped(std::string reason);
+  void on_end_overdue();
   void on_vcpu_failed(const VcpuFailure& failure);
 
   // One request after the other: pause, resume, reset and the end never mix.
@@ -107,6 +111,8 @@ class Machine final : public MachineControl {
   MachineState state_ = MachineState::kPaused;
   MachineEnding ending_;
   bool is_ending_ = false;
+  bool is_end_overdue_ = false;
+  loop::Timer end_timer_;
   bool is_reset_asked_ = false;
   uint64_t resets_ = 0;
   std::string stop_reason_;

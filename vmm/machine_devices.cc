@@ -340,14 +340,21 @@ void MachineDevices::retry_failed_requests() {
   for (devices::VirtioBlk* disk : disks_) disk->retry_failed();
 }
 
+Task<void> MachineDevices::reset_all() {
+  for (const auto& device : devices_) {
+    waiting_for_ = device->name();
+    co_await device->reset();
+  }
+}
+
 Task<void> MachineDevices::reset() {
-  for (const auto& device : devices_) co_await device->reset();
+  co_await reset_all();
   co_await pci_->reset();
 }
 
 Task<void> MachineDevices::shut_down() {
   // A reset of a virtio device ends when what it had in flight has ended.
-  for (const auto& device : devices_) co_await device->reset();
+  co_await reset_all();
   // Nobody waits for ever for a reader that does not read.
   constexpr int kTurnsMax = 100;
   constexpr int64_t kTurnNs = 10'000'000;

@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "block/block_channel.h"
@@ -87,8 +88,11 @@ class MachineDevices {
   // Lets disks and consoles finish what the guest has handed over. vCPUs are paused and never run
   // again.
   loop::Task<void> shut_down();
+  // Which device reset() or shut_down() is at; for messages.
+  std::string_view waiting_for() const { return waiting_for_; }
 
  private:
+  loop::Task<void> reset_all();
   explicit MachineDevices(Surroundings surroundings);
   loop::Result<void> build(const MachineConfig& config);
   loop::Result<void> add_pci();
@@ -127,6 +131,7 @@ class MachineDevices {
   devices::AcpiPm* pm_ = nullptr;
   devices::VirtioConsole* terminal_console_ = nullptr;  // The one on stdio, if any.
   uint32_t mmio_slots_used_ = 0;
+  std::string_view waiting_for_ = "its devices";
 };
 
 }  // namespace skiff::vmm

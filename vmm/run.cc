@@ -8,11 +8,13 @@
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 
+#include "devices/chardev/raw_terminal.h"
 #include "loop/event_loop.h"
 #include "loop/result.h"
 #include "vmm/cli/exit_status.h"
@@ -51,6 +53,7 @@ class Run {
   bool has_session() const { return config_.shell || !config_.exec.empty(); }
   Result<void> start_session();
   void on_signal(int signal);
+  [[noreturn]] static void stop_without_waiting();
   void on_timeout();
   void on_session_finished(const ExecResult& result);
   void on_machine_ended(const MachineEnding& ending);
@@ -112,10 +115,20 @@ Result<void> Run::start_session() {
 // second one, and a guest that does not listen, end the machine at once.
 void Run::on_signal(int signal) {
   if (signal == SIGWINCH) return machine_->update_terminal_size();
+  // Whoever stopped us may have given the terminal a mode of its own meanwhile.
+  if (signal == SIGCONT) return devices::RawTerminal::make_raw_again();
+  if (machine_->is_end_overdue()) stop_without_waiting();
   const bool asked_before = grace_.is_armed();
   if (asked_before || has_session() || !machine_->press_power_button()) return machine_->quit();
   say("Power button pressed; once more to stop at once");
   grace_.arm_after(kPowerButtonGraceNs);
+}
+
+// As SIGKILL would, but for the terminal: the host may never finish what is in flight.
+void Run::stop_without_waiting() {
+  devices::RawTerminal::restore_now();
+  say("Stopped without waiting for the host; what the guest had not flushed may be lost");
+  std::_Exit(kExitStopped);
 }
 
 void Run::on_timeout() {

@@ -27,6 +27,7 @@ sigset_t watched_signals() {
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGHUP);
   sigaddset(&signals, SIGWINCH);
+  sigaddset(&signals, SIGCONT);
   return signals;
 }
 

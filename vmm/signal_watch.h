@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// SignalWatch: SIGINT, SIGTERM, SIGHUP and SIGWINCH as events of the main loop.
+// SignalWatch: SIGINT, SIGTERM, SIGHUP, SIGWINCH and SIGCONT as events of the main loop.
 //
 // Thread: block_signals() on the main thread before any other exists (threads inherit the mask);
 // the rest on the main loop. Ownership: borrows the loop; owns the signalfd.

@@ -47,6 +47,14 @@ void release_crashes() {
     ::sigaction(signal_number, &saved.previous[static_cast<size_t>(signal_number)], nullptr);
 }
 
+bool set_raw(int fd) {
+  termios raw = saved.mode;
+  ::cfmakeraw(&raw);
+  raw.c_cc[VMIN] = 1;
+  raw.c_cc[VTIME] = 0;
+  return ::tcsetattr(fd, TCSANOW, &raw) == 0;
+}
+
 void restore_at_exit() {
   static const int kRegistered = std::atexit(RawTerminal::restore_now);
   static_cast<void>(kRegistered);
@@ -63,11 +71,7 @@ loop::Result<std::unique_ptr<RawTerminal>> RawTerminal::create(int fd) {
   saved.fd.store(fd);
   catch_crashes();
   restore_at_exit();
-  termios raw = saved.mode;
-  ::cfmakeraw(&raw);
-  raw.c_cc[VMIN] = 1;
-  raw.c_cc[VTIME] = 0;
-  if (::tcsetattr(fd, TCSANOW, &raw) != 0) {
+  if (!set_raw(fd)) {
     const int os_error = errno;
     saved.fd.store(-1);
     release_crashes();
@@ -84,6 +88,11 @@ RawTerminal::~RawTerminal() {
 void RawTerminal::restore_now() {
   const int fd = saved.fd.exchange(-1);
   if (fd >= 0) ::tcsetattr(fd, TCSANOW, &saved.mode);
+}
+
+void RawTerminal::make_raw_again() {
+  const int fd = saved.fd.load();
+  if (fd >= 0) set_raw(fd);
 }
 
 }  // namespace skiff::devices

@@ -22,6 +22,8 @@ class RawTerminal {
 
   // Async-signal-safe; does nothing when no terminal is in raw mode.
   static void restore_now();
+  // Main loop; after SIGCONT. Does nothing when no terminal is in raw mode.
+  static void make_raw_again();
 
  private:
   RawTerminal() = default;

@@ -118,6 +118,23 @@ TEST(Signals, InterruptPressesThePowerButtonAsWell) {
   EXPECT_EQ(outcome.status, 0) << outcome.err;
 }
 
+TEST(Signals, EndAMachineWhoseHostDoesNotFinishADisksRequests) {
+  const ScriptInitrd initrd("echo NOT REACHED");
+  SkiffProcess skiff(script_guest(initrd, "loglevel=7") +
+                     Arguments{"--disk", "path=null:size=1G,,latency=10s,format=raw"});
+  // The kernel reads the partition table next, and waits.
+  ASSERT_TRUE(skiff.wait_for_output("512-byte logical blocks (1.07 GB/1.00 GiB)\r\n"))
+      << skiff.transcript();
+  ASSERT_TRUE(skiff.is_silent_for(2000)) << skiff.transcript();
+  skiff.signal(SIGTERM);
+  skiff.signal(SIGTERM);
+  ASSERT_TRUE(skiff.wait_for_errors("Waiting for the host")) << skiff.transcript();
+  skiff.signal(SIGTERM);
+  const Outcome outcome = skiff.finish();
+  EXPECT_EQ(outcome.status, 123) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("without waiting"));
+}
+
 TEST(Signals, WhatTheGuestFlushedIsOnTheDiskWhenSkiffIsKilled) {
   const ScratchFile disk("flushed", 16 << 20);
   const ScriptInitrd initrd(R"sh(

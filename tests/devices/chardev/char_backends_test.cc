@@ -321,6 +321,20 @@ TEST_F(CharBackendsTest, CrashGivesTheTerminalBack) {
   }
 }
 
+TEST_F(CharBackendsTest, TerminalThatAShellPutInOrderMeanwhileIsMadeRawAgain) {
+  const Terminal terminal;
+  termios cooked{};
+  ASSERT_EQ(::tcgetattr(terminal.slave.get(), &cooked), 0);
+  auto raw = RawTerminal::create(terminal.slave.get());
+  ASSERT_TRUE(raw);
+  ASSERT_EQ(::tcsetattr(terminal.slave.get(), TCSANOW, &cooked), 0);
+  RawTerminal::make_raw_again();
+  EXPECT_TRUE(terminal.is_raw());
+  raw->reset();
+  RawTerminal::make_raw_again();
+  EXPECT_FALSE(terminal.is_raw());
+}
+
 TEST_F(CharBackendsTest, FileIsTruncatedAndWritten) {
   std::ofstream(folder_ / "log") << "old content that is long";
   ASSERT_TRUE(open({Kind::kFile, folder_ / "log"}));
