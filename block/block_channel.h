@@ -44,6 +44,7 @@ constexpr std::string_view block_op_name(BlockOp op) {
 
 class BlockChannel;
 struct BlockRequest;
+struct FaultRules;
 
 // What a channel keeps with a request, so that a request allocates nothing. Nobody else touches it.
 struct BlockInFlight {
@@ -87,6 +88,9 @@ class BlockChannel {
   // update there.
   virtual void submit(std::span<BlockRequest* const> batch) = 0;
   virtual uint32_t in_flight() const = 0;
+  // Lets go, in a later turn, what is held back on purpose (for a rate, for an injected delay), so
+  // that whoever waits for the channel to be empty need not wait for that.
+  virtual void hurry() {}
 };
 
 // The most that one read or write may move.
@@ -100,6 +104,8 @@ class BlockBackend {
   virtual const BlockLimits& limits() const = 0;
   virtual const std::string& name() const = 0;  // For messages: the path.
   virtual loop::Result<std::unique_ptr<BlockChannel>> open_channel(loop::EventLoop& loop) = 0;
+  // Replaces the faults that are injected. kUnsupported where there is no FaultyImage. Thread: any.
+  virtual loop::Result<void> set_faults(FaultRules rules);
 };
 
 }  // namespace skiff::block

@@ -15,6 +15,9 @@
 #include "block/aligned_buffer.h"
 #include "block/block_channel.h"
 #include "block/file_device.h"
+#include "block/filters/fault_plan.h"
+#include "block/filters/faulty_image.h"
+#include "block/filters/throttled_image.h"
 #include "block/formats/raw_image.h"
 #include "block/null_device.h"
 #include "loop/result.h"
@@ -56,23 +59,37 @@ Result<void> refuse_other_formats(const FileDevice& file) {
   return {};
 }
 
-}  // namespace
-
-Result<std::unique_ptr<BlockBackend>> open_image(const ImageOptions& options,
-                                                 loop::WorkerPool& pool) {
+// The image without filters.
+Result<std::unique_ptr<BlockBackend>> open_node(const ImageOptions& options, loop::WorkerPool& pool,
+                                                FaultPlan* faults) {
   if (NullDevice::is_null_path(options.path)) {
     auto null = NullDevice::parse(options.path);
     if (!null) return null.error();
     null->read_only = options.access == WriteAccess::kReadOnly;
     return std::unique_ptr<BlockBackend>(std::make_unique<RawImage>(
-        std::make_unique<NullDevice>(*null, options.path), options.engine, pool));
+        std::make_unique<NullDevice>(*null, options.path), options.engine, pool, faults));
   }
   auto file =
       FileDevice::open({.path = options.path, .access = options.access, .direct = options.direct});
   if (!file) return file.error();
   if (!options.format) SKIFF_RETURN_IF_ERROR(refuse_other_formats(**file));
   return std::unique_ptr<BlockBackend>(
-      std::make_unique<RawImage>(*std::move(file), options.engine, pool));
+      std::make_unique<RawImage>(*std::move(file), options.engine, pool, faults));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<BlockBackend>> open_image(const ImageOptions& options,
+                                                 loop::WorkerPool& pool) {
+  std::unique_ptr<FaultPlan> faults;
+  if (options.faults) faults = std::make_unique<FaultPlan>(*options.faults);
+  auto node = open_node(options, pool, faults.get());
+  if (!node) return node.error();
+  std::unique_ptr<BlockBackend> image = *std::move(node);
+  if (faults) image = std::make_unique<FaultyImage>(std::move(faults), std::move(image));
+  if (options.throttle.any())
+    image = std::make_unique<ThrottledImage>(options.throttle, std::move(image));
+  return image;
 }
 
 }  // namespace skiff::block

@@ -11,6 +11,8 @@
 
 #include "block/block_channel.h"
 #include "block/file_device.h"
+#include "block/filters/fault_rules.h"
+#include "block/filters/throttled_image.h"
 #include "block/io_engine.h"
 #include "loop/result.h"
 #include "loop/worker_pool.h"
@@ -27,6 +29,9 @@ struct ImageOptions {
   WriteAccess access = WriteAccess::kReadWrite;
   DirectIo direct = DirectIo::kOff;
   IoEngineKind engine = IoEngineKind::kAuto;
+  // Rules, perhaps none as yet: a FaultyImage on top. Nothing: no such node.
+  std::optional<FaultRules> faults;
+  ThrottleLimits throttle;  // Any limit: a ThrottledImage on top of that.
 };
 
 // Errors as FileDevice::open(). `pool` does the work on loops without io_uring.

@@ -9,9 +9,11 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "block/filters/fault_rules.h"
 #include "loop/event_loop.h"
 #include "loop/log.h"
 #include "loop/result.h"
@@ -176,6 +178,12 @@ MachineStatus Machine::status() const {
 }
 
 bool Machine::press_power_button() { return devices_->press_power_button(); }
+
+Result<void> Machine::set_disk_faults(std::string_view disk, std::string_view rules) {
+  auto parsed = block::FaultRules::parse(rules);
+  if (!parsed) return parsed.error();
+  return devices_->set_disk_faults(disk, *std::move(parsed));
+}
 
 void Machine::update_terminal_size() { devices_->update_terminal_size(); }
 

@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "loop/event_loop.h"
@@ -58,6 +59,7 @@ class Machine final : public MachineControl {
   void resume(std::function<void()> done) override;
   void reset(std::function<void()> done) override;
   bool press_power_button() override;
+  loop::Result<void> set_disk_faults(std::string_view disk, std::string_view rules) override;
   void quit() override;
 
   // The terminal that Skiff runs on has changed its size, perhaps.

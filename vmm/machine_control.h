@@ -10,6 +10,8 @@
 #include <string>
 #include <string_view>
 
+#include "loop/result.h"
+
 namespace skiff::vmm {
 
 enum class MachineState : uint8_t { kPaused, kRunning, kResetting, kEnded };
@@ -48,6 +50,9 @@ class MachineControl {
   virtual void reset(std::function<void()> done) = 0;
   // False when the guest does not listen to it; the press is kept for when it does.
   virtual bool press_power_button() = 0;
+  // The faults that the disk "diskN" is to have from now on (block/filters/fault_rules.h); an empty
+  // text ends them.
+  virtual loop::Result<void> set_disk_faults(std::string_view disk, std::string_view rules) = 0;
   // Ends the machine with the status for "stopped from outside".
   virtual void quit() = 0;
 };

@@ -236,6 +236,8 @@ Result<void> MachineDevices::add_disk(const DiskConfig& disk, size_t index) {
   if (disk.readonly) options.access = block::WriteAccess::kReadOnly;
   if (disk.direct) options.direct = block::DirectIo::kOn;
   options.engine = disk.engine;
+  options.faults = disk.faults;
+  options.throttle = disk.throttle;
   auto image = block::open_image(options, *workers_);
   if (!image) return image.error().with_context("disk");
   images_.push_back(*std::move(image));
@@ -334,6 +336,21 @@ void MachineDevices::update_terminal_size() {
   winsize size = {};
   if (terminal_console_ != nullptr && ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0)
     terminal_console_->set_size(size.ws_col, size.ws_row);
+}
+
+Result<void> MachineDevices::set_disk_faults(std::string_view disk, block::FaultRules rules) {
+  auto image = find_disk(disk);
+  if (!image) return image.error();
+  return (*image)->set_faults(std::move(rules));
+}
+
+Result<block::BlockBackend*> MachineDevices::find_disk(std::string_view name) {
+  for (size_t i = 0; i < images_.size(); ++i)
+    if (name == fmt::format("disk{}", i)) return images_[i].get();
+  return Error(ErrorKind::kNotFound, images_.empty()
+                                         ? fmt::format("No disk {}: the machine has none", name)
+                                         : fmt::format("No disk {} (there are disk0 to disk{})",
+                                                       name, images_.size() - 1));
 }
 
 void MachineDevices::retry_failed_requests() {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "block/block_channel.h"
+#include "block/filters/fault_rules.h"
 #include "devices/acpi/acpi_pm.h"
 #include "devices/acpi/reset_port.h"
 #include "devices/chardev/char_port.h"
@@ -81,6 +82,8 @@ class MachineDevices {
   bool press_power_button();
   // Tells the guest's console the size of our terminal, if it is on one.
   void update_terminal_size();
+  // Of the disk "diskN", in the order of the configuration.
+  loop::Result<void> set_disk_faults(std::string_view disk, block::FaultRules rules);
   // Tries again what disks with rerror or werror=stop hold back.
   void retry_failed_requests();
   // To the state after power-on. vCPUs are paused.
@@ -101,6 +104,7 @@ class MachineDevices {
   loop::Result<void> add_serial(std::unique_ptr<devices::CharBackend> host);
   loop::Result<void> add_debug_console(const std::string& backend);
   loop::Result<void> add_disk(const DiskConfig& disk, size_t index);
+  loop::Result<block::BlockBackend*> find_disk(std::string_view name);
   void on_disk_stop(size_t index, const devices::BlkStop& stop);
   loop::Result<void> add_consoles(const MachineConfig& config);
   loop::Result<void> add_rng();

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "block/block_channel.h"
+#include "block/engines/faulty_engine.h"
 #include "block/formats/raw_channel.h"
 #include "block/io_engine.h"
 #include "block/request_fixup.h"
@@ -18,8 +19,10 @@ namespace skiff::block {
 loop::Result<std::unique_ptr<BlockChannel>> RawImage::open_channel(loop::EventLoop& loop) {
   auto engine = make_io_engine(engine_, device_->target(), loop, pool_);
   if (!engine) return engine.error().with_context("Opening disk", name());
-  return std::unique_ptr<BlockChannel>(
-      std::make_unique<RawChannel>(*this, loop, *std::move(engine)));
+  std::unique_ptr<IoEngine> moves = *std::move(engine);
+  if (faults_ != nullptr)
+    moves = std::make_unique<FaultyEngine>(*faults_, device_->target(), loop, std::move(moves));
+  return std::unique_ptr<BlockChannel>(std::make_unique<RawChannel>(*this, loop, std::move(moves)));
 }
 
 void RawImage::note_cannot(IoOp op) {

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "block/block_channel.h"
+#include "block/filters/fault_plan.h"
 #include "block/io_device.h"
 #include "block/io_engine.h"
 #include "block/range_lock.h"
@@ -18,8 +19,10 @@ namespace skiff::block {
 
 class RawImage final : public BlockBackend {
  public:
-  RawImage(std::unique_ptr<IoDevice> device, IoEngineKind engine, loop::WorkerPool& pool)
-      : device_(std::move(device)), engine_(engine), pool_(pool) {}
+  // `faults`, if any, outlive the image.
+  RawImage(std::unique_ptr<IoDevice> device, IoEngineKind engine, loop::WorkerPool& pool,
+           FaultPlan* faults = nullptr)
+      : device_(std::move(device)), engine_(engine), pool_(pool), faults_(faults) {}
 
   uint64_t size_bytes() const override { return device_->size_bytes(); }
   bool is_read_only() const override { return device_->is_read_only(); }
@@ -48,6 +51,7 @@ class RawImage final : public BlockBackend {
   std::unique_ptr<IoDevice> device_;
   IoEngineKind engine_;
   loop::WorkerPool& pool_;
+  FaultPlan* const faults_;
   RangeLocks write_locks_;
   std::atomic<bool> writes_lost_{false};
   std::atomic<bool> cannot_discard_{false};

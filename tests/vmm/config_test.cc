@@ -77,7 +77,8 @@ TEST(MachineConfig, EveryErrorNamesOptionKeyValueAndWhatIsAllowed) {
   EXPECT_EQ(error_of("disk", "readonly=on"), "disk: no path (write --disk path=FILE)");
   EXPECT_EQ(error_of("disk", "path=x,cache=none"),
             "disk: unknown key \"cache\" (allowed: path, format, readonly, direct, "
-            "engine, serial, bus)");
+            "engine, serial, rerror, werror, fault, bus, iops, iops-read, iops-write, iops-burst, "
+            "bps, bps-read, bps-write, bps-burst)");
   EXPECT_EQ(error_of("disk", "path=x,path=y"), "disk: \"path\" is given twice");
   EXPECT_EQ(error_of("on-reset", "never"),
             "on-reset: value=\"never\" is not possible (allowed: restart or exit)");
@@ -87,6 +88,32 @@ TEST(MachineConfig, ACommandLineIsTakenWithItsCommas) {
   MachineConfig config;
   ASSERT_TRUE(apply(config, "cmdline", "console=ttyS0,115200 root=/dev/vda"));
   EXPECT_EQ(config.cmdline, "console=ttyS0,115200 root=/dev/vda");
+}
+
+TEST(MachineConfig, DiskTakesErrorPoliciesLimitsAndFaults) {
+  MachineConfig config;
+  ASSERT_TRUE(apply(config, "disk",
+                    "a,rerror=ignore,werror=enospc,iops=100,iops-read=50,bps=10M,bps-burst=16M,"
+                    "fault=op=write:error=EIO;delay=5ms"));
+  const DiskConfig& disk = config.disks[0];
+  EXPECT_EQ(disk.errors.read, block::ErrorPolicy::kIgnore);
+  EXPECT_EQ(disk.errors.write, block::ErrorPolicy::kEnospc);
+  EXPECT_EQ(disk.throttle.requests.total, 100u);
+  EXPECT_EQ(disk.throttle.requests.read, 50u);
+  EXPECT_EQ(disk.throttle.bytes.total, 10u << 20);
+  EXPECT_EQ(disk.throttle.bytes.burst, 16u << 20);
+  ASSERT_TRUE(disk.faults.has_value());
+  EXPECT_EQ(disk.faults->rules.size(), 2u);
+  ASSERT_TRUE(apply(config, "disk", "a,fault="));
+  EXPECT_TRUE(config.disks[1].faults.has_value());
+  ASSERT_TRUE(apply(config, "disk", "a"));
+  EXPECT_FALSE(config.disks[2].faults.has_value());
+  EXPECT_FALSE(config.disks[2].throttle.any());
+
+  EXPECT_EQ(error_of("disk", "a,werror=panic"),
+            "disk: werror=\"panic\" is not possible (allowed: report, ignore, enospc or stop)");
+  EXPECT_NE(error_of("disk", "a,iops=0").find("1 or more"), std::string::npos);
+  EXPECT_NE(error_of("disk", "a,fault=error=EWHAT").find("ENOSPC"), std::string::npos);
 }
 
 TEST(MachineConfig, EveryEngineCanBeNamed) {

@@ -15,6 +15,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -30,7 +31,9 @@ namespace {
 
 class FakeMachine final : public MachineControl {
  public:
-  MachineStatus status() const override { return {MachineState::kRunning, 4, 512 << 20, 1}; }
+  MachineStatus status() const override {
+    return {MachineState::kRunning, 4, 512 << 20, 1, stop_reason};
+  }
   void pause(std::function<void()> done) override { note("pause", std::move(done)); }
   void resume(std::function<void()> done) override { note("resume", std::move(done)); }
   void reset(std::function<void()> done) override { note("reset", std::move(done)); }
@@ -38,12 +41,18 @@ class FakeMachine final : public MachineControl {
     calls.emplace_back("power-button");
     return true;
   }
+  loop::Result<void> set_disk_faults(std::string_view disk, std::string_view rules) override {
+    if (disk != "disk0") return loop::Error(loop::ErrorKind::kNotFound, "No such disk");
+    calls.push_back("faults " + std::string(rules));
+    return {};
+  }
   void quit() override { calls.emplace_back("quit"); }
 
   void note(const char* call, std::function<void()> done) {
     calls.emplace_back(call);
     pending.push_back(std::move(done));
   }
+  std::string stop_reason;
   std::vector<std::string> calls;
   std::vector<std::function<void()>> pending;
 };
@@ -90,6 +99,24 @@ TEST_F(ControlServerTest, StatusIsAnsweredWithTheRequestsId) {
   EXPECT_EQ(answer["ok"], true);
   EXPECT_EQ(answer["state"], "running");
   EXPECT_EQ(answer["vcpus"], 4);
+}
+
+TEST_F(ControlServerTest, MachineThatPausedByItselfSaysWhy) {
+  const auto fd = connect();
+  send(fd, "{\"command\": \"status\"}\n");
+  EXPECT_FALSE(nlohmann::json::parse(receive(fd)).contains("stop_reason"));
+  machine_.stop_reason = "disk0: No space left on device";
+  send(fd, "{\"command\": \"status\"}\n");
+  EXPECT_EQ(nlohmann::json::parse(receive(fd))["stop_reason"], machine_.stop_reason);
+}
+
+TEST_F(ControlServerTest, FaultsAreSetByDiskAndRefusalsAreHandedBack) {
+  const auto fd = connect();
+  send(fd, "{\"command\": \"set-faults\", \"disk\": \"disk0\", \"rules\": \"error=EIO\"}\n");
+  EXPECT_EQ(receive(fd), "{\"ok\":true}\n");
+  EXPECT_EQ(machine_.calls, std::vector<std::string>{"faults error=EIO"});
+  send(fd, "{\"command\": \"set-faults\", \"disk\": 7}\n");
+  EXPECT_NE(receive(fd).find("No such disk"), std::string::npos);
 }
 
 TEST_F(ControlServerTest, PauseIsAnsweredOnlyWhenItHasHappened) {

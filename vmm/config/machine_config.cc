@@ -9,10 +9,13 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "block/error_policy.h"
+#include "block/filters/fault_rules.h"
+#include "block/filters/throttled_image.h"
 #include "block/io_engine.h"
 #include "loop/cpu_set.h"
 #include "loop/log.h"
@@ -140,9 +143,42 @@ Result<void> apply_memory(MachineConfig& config, const Pairs& pairs) {
   return apply_fields("memory", pairs, fields);
 }
 
+bool assign_rate(uint64_t& target, std::optional<uint64_t> value) {
+  return assign(target, value) && target > 0;
+}
+
+void add_throttle_fields(std::vector<Field>& fields, block::ThrottleLimits& limits) {
+  using Rates = block::ThrottleLimits::Rates;
+  constexpr std::array<std::tuple<std::string_view, std::string_view, uint64_t Rates::*>, 4> kIops =
+      {{{"iops", "1 or more requests a second", &Rates::total},
+        {"iops-read", "1 or more reads a second", &Rates::read},
+        {"iops-write", "1 or more writes a second", &Rates::write},
+        {"iops-burst", "1 or more requests", &Rates::burst}}};
+  constexpr std::array<std::tuple<std::string_view, std::string_view, uint64_t Rates::*>, 4> kBps =
+      {{{"bps", "bytes a second like 100M", &Rates::total},
+        {"bps-read", "bytes a second like 100M", &Rates::read},
+        {"bps-write", "bytes a second like 100M", &Rates::write},
+        {"bps-burst", "bytes like 16M", &Rates::burst}}};
+  for (const auto& [name, allowed, member] : kIops)
+    fields.push_back({name, allowed, [&target = limits.requests.*member](std::string_view text) {
+                        return assign_rate(target, parse_uint(text, 1, 1'000'000'000));
+                      }});
+  for (const auto& [name, allowed, member] : kBps)
+    fields.push_back({name, allowed, [&target = limits.bytes.*member](std::string_view text) {
+                        return assign_rate(target, parse_size(text));
+                      }});
+}
+
 Result<void> apply_disk(MachineConfig& config, const Pairs& pairs) {
   DiskConfig disk;
-  const std::array fields = {
+  std::optional<Error> fault_error;  // Says more than what is allowed.
+  const auto assign_faults = [&](std::string_view text) {
+    auto rules = block::FaultRules::parse(text);
+    if (!rules) fault_error = rules.error().with_context("disk");
+    if (rules) disk.faults = *std::move(rules);
+    return disk.faults.has_value();
+  };
+  std::vector<Field> fields = {
       Field{"path", "a file, a block device, or null:size=SIZE[,,latency=TIME]",
             [&](auto text) { return assign_text(disk.path, text); }},
       Field{"format", "raw", [&](auto text) { return disk.format_given = (text == "raw"); }},
@@ -156,10 +192,13 @@ Result<void> apply_disk(MachineConfig& config, const Pairs& pairs) {
             [&](auto text) { return assign_error_policy(disk.errors.read, text); }},
       Field{"werror", block::kErrorPolicyNames,
             [&](auto text) { return assign_error_policy(disk.errors.write, text); }},
+      Field{"fault", "rules like op=write:at=1M+64K:error=EIO", assign_faults},
       Field{"bus", "pci or mmio",
             [&](auto text) { return assign_enum<DeviceBus>(disk.bus, text, kBuses); }},
   };
-  SKIFF_RETURN_IF_ERROR(apply_fields("disk", pairs, fields));
+  add_throttle_fields(fields, disk.throttle);
+  if (auto applied = apply_fields("disk", pairs, fields); !applied)
+    return fault_error.value_or(applied.error());
   if (disk.path.empty())
     return Error(ErrorKind::kInvalidArgument, "disk: no path (write --disk path=FILE)");
   config.disks.push_back(std::move(disk));
@@ -242,7 +281,8 @@ constexpr std::array<OptionInfo, 16> kOptions = {{
      apply_memory},
     {"disk", kPairs, "path", true,
      "path=FILE[,format=raw][,readonly=on][,direct=on][,engine=NAME][,serial=TEXT]"
-     "[,rerror=POLICY][,werror=POLICY][,bus=pci|mmio]",
+     "[,rerror=POLICY][,werror=POLICY][,fault=RULES][,iops[-read|-write|-burst]=N]"
+     "[,bps[-read|-write|-burst]=SIZE][,bus=pci|mmio]",
      "Add a virtio-blk disk", apply_disk},
     {"serial", kText, "value", true, "stdio|null|file:PATH|pty[:LINK]|unix:PATH",
      "Where the next serial port (COM1 to COM4) goes", apply_serial},

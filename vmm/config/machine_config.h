@@ -6,12 +6,15 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "block/error_policy.h"
+#include "block/filters/fault_rules.h"
+#include "block/filters/throttled_image.h"
 #include "block/io_engine.h"
 #include "loop/log.h"
 #include "loop/result.h"
@@ -50,6 +53,8 @@ struct DiskConfig {
   block::IoEngineKind engine = block::IoEngineKind::kAuto;
   std::string serial;
   block::ErrorPolicies errors;
+  std::optional<block::FaultRules> faults;  // Empty rules: some may be set later.
+  block::ThrottleLimits throttle;
   DeviceBus bus = DeviceBus::kPci;
 };
 

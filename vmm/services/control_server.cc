@@ -40,6 +40,12 @@ std::string answer_text(const Json& id, Json answer) {
 
 Json refusal(const std::string& why) { return {{"ok", false}, {"error", why}}; }
 
+// Empty when it is not there, or no text.
+std::string text_of(const Json& request, const char* key) {
+  const auto value = request.find(key);
+  return value != request.end() && value->is_string() ? value->get<std::string>() : "";
+}
+
 Json status_answer(const MachineStatus& status) {
   Json answer = {{"ok", true},
                  {"state", machine_state_name(status.state)},
@@ -153,13 +159,17 @@ void ControlServer::handle_line(const std::shared_ptr<Client>& client, const std
     const bool listens = machine_.press_power_button();
     return answer(Json{{"ok", true}, {"guest_listens", listens}});
   }
+  if (command == "set-faults") {
+    const auto set = machine_.set_disk_faults(text_of(request, "disk"), text_of(request, "rules"));
+    return set ? answer_ok() : answer(refusal(set.error().message()));
+  }
   if (command == "quit") {
     answer_ok();  // First, while there is somebody to answer.
     return machine_.quit();
   }
   answer(
       refusal(fmt::format("Unknown command \"{}\" (allowed: status, pause, resume, reset, "
-                          "power-button, quit)",
+                          "power-button, set-faults, quit)",
                           command)));
 }
 

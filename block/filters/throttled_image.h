@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// ThrottledImage: an image that takes no more requests and bytes a second than it is allowed.
+//
+// The limits are the image's, whatever number of channels use it. A request that has to wait counts
+// as in flight; hurry() lets it go at once, so that nobody who drains waits for a rate. Flushes and
+// discards are requests without bytes, block status is free. Thread: as BlockBackend. Ownership:
+// owns the image below.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "block/block_channel.h"
+#include "block/filters/token_bucket.h"
+
+namespace skiff::block {
+
+// A second; 0: no limit.
+struct ThrottleLimits {
+  struct Rates {
+    uint64_t total = 0;
+    uint64_t read = 0;
+    uint64_t write = 0;  // Everything that is not a read.
+    uint64_t burst = 0;  // At once after a pause; 0: a hundredth of a second's worth.
+    bool any() const { return (total | read | write) != 0; }
+  };
+  Rates requests;
+  Rates bytes;
+
+  bool any() const { return requests.any() || bytes.any(); }
+};
+
+class ThrottledImage final : public BlockBackend {
+ public:
+  ThrottledImage(const ThrottleLimits& limits, std::unique_ptr<BlockBackend> below);
+
+  uint64_t size_bytes() const override { return below_->size_bytes(); }
+  bool is_read_only() const override { return below_->is_read_only(); }
+  const BlockLimits& limits() const override { return below_->limits(); }
+  const std::string& name() const override { return below_->name(); }
+  loop::Result<std::unique_ptr<BlockChannel>> open_channel(loop::EventLoop& loop) override;
+  loop::Result<void> set_faults(FaultRules rules) override;
+
+  // When the request may go. Thread: any.
+  int64_t due_ns(const BlockRequest& request, int64_t now_ns);
+
+ private:
+  struct Buckets {
+    TokenBucket total;
+    TokenBucket read;
+    TokenBucket write;
+    void set(const ThrottleLimits::Rates& rates);
+    int64_t take(bool is_read, uint64_t units, int64_t now_ns);
+  };
+
+  Buckets requests_;
+  Buckets bytes_;
+  std::unique_ptr<BlockBackend> below_;
+};
+
+}  // namespace skiff::block
