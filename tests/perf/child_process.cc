@@ -8,8 +8,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cinttypes>
 #include <csignal>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -64,20 +66,39 @@ int64_t anonymous_bytes(pid_t pid, uint64_t guest_bytes) {
   return total;
 }
 
-}  // namespace
-
-Sample run_to_end(const std::vector<std::string>& command) {
-  const loop::MonotonicClock clock;
-  const int64_t begin_ns = clock.now_ns();
-  const pid_t child = start(command, -1);
+Sample wait_for(pid_t child, int64_t begin_ns) {
   int status = 0;
   rusage usage = {};
   ::wait4(child, &status, 0, &usage);
   Sample sample;
-  sample.wall_ns = clock.now_ns() - begin_ns;
+  sample.wall_ns = loop::MonotonicClock().now_ns() - begin_ns;
   sample.cpu_ns = to_ns(usage.ru_utime) + to_ns(usage.ru_stime);
   sample.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return sample;
+}
+
+}  // namespace
+
+Sample run_to_end(const std::vector<std::string>& command) {
+  const int64_t begin_ns = loop::MonotonicClock().now_ns();
+  return wait_for(start(command, -1), begin_ns);
+}
+
+Output run_and_read(const std::vector<std::string>& command) {
+  Output output;
+  int ends[2] = {-1, -1};
+  if (::pipe2(ends, O_CLOEXEC) != 0) return output;
+  const loop::UniqueFd reader(ends[0]);
+  loop::UniqueFd writer(ends[1]);
+  const int64_t begin_ns = loop::MonotonicClock().now_ns();
+  const pid_t child = start(command, writer.get());
+  writer.reset();
+  std::array<char, 4096> part;
+  ssize_t got = 0;
+  while ((got = ::read(reader.get(), part.data(), part.size())) > 0)
+    output.text.append(part.data(), static_cast<size_t>(got));
+  output.sample = wait_for(child, begin_ns);
+  return output;
 }
 
 int64_t anonymous_bytes_when_up(const std::vector<std::string>& command, uint64_t guest_bytes) {

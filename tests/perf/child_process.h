@@ -19,6 +19,13 @@ struct Sample {
 // Runs to the end with stdin from, and stdout and stderr to, nowhere.
 Sample run_to_end(const std::vector<std::string>& command);
 
+// The same, but for what it wrote to stdout.
+struct Output {
+  Sample sample;
+  std::string text;
+};
+Output run_and_read(const std::vector<std::string>& command);
+
 // Runs until it has written a byte to stdout, and returns how much anonymous memory it has then, in
 // bytes, without the mapping of `guest_bytes` that is the guest's RAM. -1 when it ended before.
 // Kills it.
