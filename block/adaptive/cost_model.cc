@@ -248,8 +248,7 @@ CostModel::Choice CostModel::choose(const Request& request) {
     way = cell.burst_way;
     AdaptiveCounters::add(counters_.explored);
   } else {
-    way = cell.way;
-    if (way == Way::kInline && inline_is_off()) way = hand_over_way(cell);
+    way = cell.way == Way::kInline && !inline_is_off() ? Way::kInline : hand_over_way(cell);
   }
   Choice choice = make_choice(kind, cell, way, request.depth);
   choice.explored = explores;
