@@ -48,7 +48,9 @@ class Ring {
   // Without a limit a burst on a slow file starts one for each request. Ignored before Linux 5.15.
   void limit_kernel_workers(uint32_t most);
   // Does the kernel know this IORING_OP_*? One that cannot be asked is taken to know all.
-  bool supports(uint8_t opcode) const { return opcodes_ == 0 || (opcodes_ >> opcode & 1) != 0; }
+  bool supports(uint8_t opcode) const {
+    return opcode < 64 && (opcodes_ == 0 || (opcodes_ >> opcode & 1) != 0);
+  }
 
   // Makes `fd` a fixed file, which SQEs name by the index with IOSQE_FIXED_FILE: saves the kernel
   // the look-up and a count that all users of the file share. The ring keeps the file open until

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <linux/falloc.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <climits>
@@ -143,6 +144,110 @@ TEST_F(RequestFixupTest, EmptySegmentsAreSkipped) {
   EXPECT_EQ(step_.length_bytes, 100u);
   EXPECT_EQ(progress_.advance(100), Verdict::kFinished);
   EXPECT_EQ(progress_.result(), 200);
+}
+
+TEST_F(RequestFixupTest, EmptySegmentAtTheStartIsNoStepOfItsOwn) {
+  const std::array<iovec, 3> iov = {iovec{buffers_[0].data(), 0}, iovec{buffers_[1].data(), 0},
+                                    iovec{buffers_[2].data(), 100}};
+  progress_.begin(IoOp::kRead, 0, 100, iov);
+  progress_.next_step(step_, 1);
+  EXPECT_EQ(step_.length_bytes, 100u);
+  EXPECT_EQ(step_.iov.front().iov_base, buffers_[2].data());
+}
+
+TEST_F(RequestFixupTest, SegmentLargerThanAStepIsCut) {
+  constexpr uint64_t kStep = RequestProgress::kMaxStepBytes;
+  std::vector<char> bytes(2 * kStep + 100);
+  const iovec iov = {bytes.data(), bytes.size()};
+  progress_.begin(IoOp::kRead, 0, bytes.size(), {&iov, 1});
+  for (const uint64_t at : {uint64_t{0}, kStep, 2 * kStep}) {
+    next();
+    ASSERT_EQ(step_.iov.size(), 1u);
+    EXPECT_EQ(step_.iov.front().iov_base, bytes.data() + at);
+    EXPECT_EQ(step_.offset_bytes, at);
+    EXPECT_EQ(step_.length_bytes, std::min(kStep, bytes.size() - at));
+    const Verdict verdict = progress_.advance(static_cast<int32_t>(step_.length_bytes));
+    EXPECT_EQ(verdict, at < 2 * kStep ? Verdict::kMore : Verdict::kFinished);
+  }
+  EXPECT_EQ(progress_.result(), static_cast<int32_t>(bytes.size()));
+}
+
+// As a device with 4 KiB blocks and buffers of any alignment may be asked.
+TEST_F(RequestFixupTest, ManySegmentsAreCutWhereBlocksEnd) {
+  constexpr uint64_t kSegment = 1536;
+  constexpr size_t kCount = 1024;
+  std::vector<char> bytes(kSegment * kCount);
+  std::vector<iovec> many;
+  for (size_t i = 0; i < kCount; ++i) many.push_back({bytes.data() + i * kSegment, kSegment});
+  progress_.begin(IoOp::kWrite, 0, bytes.size(), many);
+  uint64_t done_bytes = 0;
+  Verdict verdict = Verdict::kMore;
+  while (verdict == Verdict::kMore) {
+    next();
+    EXPECT_EQ(step_.offset_bytes, done_bytes);
+    EXPECT_LE(step_.length_bytes, RequestProgress::kMaxStepBytes);
+    EXPECT_EQ(step_.length_bytes % 4096, 0u);
+    done_bytes += step_.length_bytes;
+    verdict = progress_.advance(static_cast<int32_t>(step_.length_bytes));
+  }
+  EXPECT_EQ(done_bytes, bytes.size());
+}
+
+TEST_F(RequestFixupTest, DurableWriteCarriesTheFlagInEveryStep) {
+  progress_.begin(IoOp::kWrite, 1000, 300, iov_, Fua::kByFlag);
+  EXPECT_TRUE(next().dsync);
+  ASSERT_EQ(progress_.advance(100), Verdict::kMore);
+  EXPECT_TRUE(next().dsync);
+  EXPECT_EQ(step_.op, IoOp::kWrite);
+  EXPECT_EQ(progress_.advance(200), Verdict::kFinished);
+  EXPECT_EQ(progress_.result(), 300);
+}
+
+TEST_F(RequestFixupTest, FileWithoutTheFlagIsFlushedAfterTheWrite) {
+  progress_.begin(IoOp::kWrite, 1000, 300, iov_, Fua::kByFlag);
+  next();
+  ASSERT_EQ(progress_.advance(-EOPNOTSUPP), Verdict::kMore);
+  EXPECT_FALSE(next().dsync);
+  EXPECT_EQ(step_.op, IoOp::kWrite);
+  EXPECT_EQ(step_.length_bytes, 300u);
+  ASSERT_EQ(progress_.advance(300), Verdict::kMore);
+  EXPECT_EQ(next().op, IoOp::kFlush);
+  EXPECT_TRUE(step_.iov.empty());
+  EXPECT_EQ(progress_.advance(0), Verdict::kFinished);
+  EXPECT_EQ(progress_.result(), 300);
+}
+
+TEST_F(RequestFixupTest, DurableWriteWhoseFlushFailsFails) {
+  progress_.begin(IoOp::kWrite, 1000, 300, iov_, Fua::kByFlush);
+  ASSERT_EQ(progress_.advance(300), Verdict::kMore);
+  ASSERT_EQ(progress_.advance(-EINTR), Verdict::kMore);
+  EXPECT_EQ(progress_.advance(-EIO), Verdict::kFinished);
+  EXPECT_EQ(progress_.result(), -EIO);
+  // And one that was not written needs no flush.
+  progress_.begin(IoOp::kWrite, 1000, 300, iov_, Fua::kByFlush);
+  EXPECT_EQ(progress_.advance(-ENOSPC), Verdict::kFinished);
+  EXPECT_EQ(progress_.result(), -ENOSPC);
+}
+
+TEST_F(RequestFixupTest, ReadsAreNeverDurable) {
+  progress_.begin(IoOp::kRead, 1000, 300, iov_, Fua::kByFlush);
+  EXPECT_FALSE(next().dsync);
+  EXPECT_EQ(progress_.advance(300), Verdict::kFinished);
+}
+
+TEST(RefusalTest, EndsPastTheLargestOffsetAreInvalid) {
+  constexpr uint64_t kEnd = uint64_t{1} << 63;
+  for (const IoOp op : {IoOp::kRead, IoOp::kWrite, IoOp::kDiscard, IoOp::kWriteZeroes}) {
+    EXPECT_EQ(refusal_of(op, 0, 4096), 0);
+    EXPECT_EQ(refusal_of(op, kEnd - 4097, 4096), 0);
+    EXPECT_EQ(refusal_of(op, kEnd - 4096, 4096), -EINVAL);
+    EXPECT_EQ(refusal_of(op, kEnd, 0), -EINVAL);
+    EXPECT_EQ(refusal_of(op, ~uint64_t{0}, 1), -EINVAL);
+    EXPECT_EQ(refusal_of(op, 1, ~uint64_t{0}), -EINVAL);
+  }
+  EXPECT_EQ(refusal_of(IoOp::kDiscard, 0, uint64_t{1} << 40), 0);
+  EXPECT_EQ(refusal_of(IoOp::kRead, 0, uint64_t{1} << 31), -EINVAL);
+  EXPECT_EQ(refusal_of(IoOp::kFlush, ~uint64_t{0}, ~uint64_t{0}), 0);
 }
 
 TEST_F(RequestFixupTest, OperationsWithoutDataGiveZeroOrTheError) {

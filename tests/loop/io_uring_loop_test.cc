@@ -22,6 +22,7 @@
 #include <fstream>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -329,6 +330,40 @@ TEST_F(InterruptedThreadTest, LoopWithAnUnseenWakeIsDestroyedWithoutWaiting) {
   ASSERT_TRUE(other);
   other->join();
   loop_.reset();
+}
+
+TEST_P(IoUringLoopTest, FixedFileIsReadByItsIndexUntilItIsUnregistered) {
+  const UniqueFd zero(open("/dev/zero", O_RDONLY | O_CLOEXEC));
+  const std::optional<uint32_t> index = loop().register_file(zero.get());
+  ASSERT_TRUE(index);
+  const auto read = [&] {
+    std::array<char, 16> buffer;
+    buffer.fill('x');
+    Operation operation;
+    io_uring_sqe* sqe = loop().next_sqe(operation);
+    sqe->opcode = IORING_OP_READ;
+    sqe->fd = static_cast<int>(*index);
+    sqe->flags = IOSQE_FIXED_FILE;
+    sqe->addr = reinterpret_cast<uint64_t>(buffer.data());
+    sqe->len = buffer.size();
+    turn_until_done(operation);
+    return operation.result;
+  };
+  EXPECT_EQ(read(), 16);
+  loop().unregister_file(*index);
+  EXPECT_EQ(read(), -EBADF);
+  // The slot is free again, and there is an end to them.
+  EXPECT_EQ(loop().register_file(zero.get()), index);
+  uint32_t more = 0;
+  while (loop().register_file(zero.get())) ASSERT_LT(++more, 10'000u);
+  EXPECT_GE(more, 30u);
+  EXPECT_EQ(loop().register_file(-1), std::nullopt);
+}
+
+TEST_P(IoUringLoopTest, KernelIsAskedWhatItKnows) {
+  EXPECT_TRUE(loop().ring_supports(IORING_OP_READ));
+  EXPECT_TRUE(loop().ring_supports(IORING_OP_FALLOCATE));
+  EXPECT_FALSE(loop().ring_supports(0xfe));
 }
 
 TEST(RingTest, DeferredRingStartsDisabledAndServesTheThreadThatEnablesIt) {
