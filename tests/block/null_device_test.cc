@@ -8,7 +8,10 @@
 #include <string_view>
 #include <vector>
 
+#include "block/file_device.h"
+#include "block/open_image.h"
 #include "loop/result.h"
+#include "loop/worker_pool.h"
 
 namespace skiff::block {
 namespace {
@@ -65,6 +68,18 @@ TEST(NullDeviceTest, LognormalLatencyHasTheMeanAndTheQuantilesItPromises) {
   EXPECT_NEAR(static_cast<double>(samples[kSamples / 2]), 0.8825 * 30'000, 300);
   EXPECT_NEAR(static_cast<double>(samples[kSamples * 99 / 100]), 2.824 * 30'000, 2'000);
   EXPECT_EQ(device.latency_ns(17), device.latency_ns(17));
+}
+
+TEST(NullDeviceTest, IsOpenedByItsPath) {
+  auto pool = loop::WorkerPool::create({});
+  ASSERT_TRUE(pool);
+  const auto image =
+      open_image({.path = "null:size=2M,latency=1us", .access = WriteAccess::kReadOnly}, **pool);
+  ASSERT_TRUE(image) << image.error().message();
+  EXPECT_EQ((*image)->size_bytes(), uint64_t{2} << 20);
+  EXPECT_TRUE((*image)->is_read_only());
+  EXPECT_TRUE((*image)->limits().discard);
+  EXPECT_FALSE(open_image({.path = "null:size=2"}, **pool));
 }
 
 TEST(NullDeviceTest, OffersWhatADiskCanOffer) {

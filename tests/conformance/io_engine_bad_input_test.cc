@@ -10,6 +10,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "block/io_engine.h"
 #include "loop/unique_fd.h"
@@ -137,13 +139,13 @@ TEST_P(IoEngineTest, BadRequestsInABatchHarmNoOthers) {
   for (const Storage storage : kFiles) {
     SCOPED_TRACE(storage_name(storage));
     if (!open(storage, 64 * kBlock)) continue;
-    const IoBuffer buffer(kBlock);
-    const iovec good = buffer.whole();
-    const iovec wild = {reinterpret_cast<void*>(uintptr_t{1} << 60), kBlock};
     std::array<Probe, 64> probes;
+    const IoBuffer buffer(probes.size() * kBlock);
+    const std::vector<iovec> good = blocks_of(buffer);
+    const iovec wild = {reinterpret_cast<void*>(uintptr_t{1} << 60), kBlock};
     std::vector<IoRequest*> batch;
     for (size_t i = 0; i < probes.size(); ++i) {
-      probes[i].set(IoOp::kRead, i * kBlock, {i % 3 == 1 ? &wild : &good, 1});
+      probes[i].set(IoOp::kRead, i * kBlock, {i % 3 == 1 ? &wild : &good[i], 1});
       if (i % 3 == 2) probes[i].io.offset_bytes = kSignBit;
       batch.push_back(&probes[i].io);
     }

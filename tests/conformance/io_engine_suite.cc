@@ -175,4 +175,12 @@ int32_t IoEngineTest::run_range(IoOp op, uint64_t offset_bytes, uint64_t length_
   return run(probe);
 }
 
+std::vector<iovec> blocks_of(const IoBuffer& buffer) {
+  constexpr size_t kBytes = 4096;
+  std::vector<iovec> blocks;
+  for (size_t at = 0; at < buffer.bytes().size(); at += kBytes)
+    blocks.push_back(buffer.part(at, kBytes));
+  return blocks;
+}
+
 }  // namespace skiff::block

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -16,6 +17,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "block/aligned_buffer.h"
@@ -119,5 +121,8 @@ class IoBuffer {
   AlignedBuffer memory_;
   size_t size_bytes_;
 };
+
+// The buffer in blocks of 4 KiB: requests under way together share none.
+std::vector<iovec> blocks_of(const IoBuffer& buffer);
 
 }  // namespace skiff::block

@@ -58,15 +58,15 @@ TEST_P(IoEngineTest, CompletionNeverRunsInsideSubmit) {
   for (const Storage storage : kAllStorage) {
     SCOPED_TRACE(storage_name(storage));
     if (!open(storage, kBlock)) continue;
-    const IoBuffer buffer(kBlock);
-    const iovec iov = buffer.whole();
     std::array<Probe, 16> probes;
+    const IoBuffer buffer(probes.size() * kBlock);
+    const std::vector<iovec> blocks = blocks_of(buffer);
     std::vector<IoRequest*> batch;
     bool submitting = true;
-    for (Probe& probe : probes) {
-      probe.set(IoOp::kRead, 0, {&iov, 1});
-      probe.submitting = &submitting;
-      batch.push_back(&probe.io);
+    for (size_t i = 0; i < probes.size(); ++i) {
+      probes[i].set(IoOp::kRead, 0, {&blocks[i], 1});
+      probes[i].submitting = &submitting;
+      batch.push_back(&probes[i].io);
     }
     probes[3].io.offset_bytes = uint64_t{1} << 63;  // A refusal must not be quicker.
     probes[5].set(IoOp::kFlush, 0, {});
@@ -190,10 +190,9 @@ TEST_P(IoEngineTest, BatchOfManyCompletesEachOnce) {
     for (const size_t count : {size_t{256}, size_t{1000}}) {
       if (!open(storage, count * kBlock)) break;
       const IoBuffer out(pattern(count * kBlock));
-      std::vector<iovec> iov;
+      const std::vector<iovec> iov = blocks_of(out);
       std::vector<Probe> probes(count);
       std::vector<IoRequest*> batch;
-      for (size_t i = 0; i < count; ++i) iov.push_back(out.part(i * kBlock, kBlock));
       for (size_t i = 0; i < count; ++i) {
         probes[i].set(IoOp::kWrite, i * kBlock, {&iov[i], 1});
         batch.push_back(&probes[i].io);
@@ -221,16 +220,17 @@ TEST_P(IoEngineTest, CompletionMaySubmitTheNext) {
   for (const Storage storage : kAllStorage) {
     SCOPED_TRACE(storage_name(storage));
     if (!open(storage, kBlock)) continue;
-    const IoBuffer buffer(kBlock);
-    const iovec iov = buffer.whole();
     std::array<Chain, 8> chains;
+    const IoBuffer buffer(chains.size() * kBlock);
+    const std::vector<iovec> blocks = blocks_of(buffer);
     std::vector<IoRequest*> batch;
-    for (Chain& chain : chains) {
+    for (size_t i = 0; i < chains.size(); ++i) {
+      Chain& chain = chains[i];
       chain.engine = engine_.get();
       chain.left = 50;
       chain.io = {.op = IoOp::kRead,
                   .length_bytes = kBlock,
-                  .iov = {&iov, 1},
+                  .iov = {&blocks[i], 1},
                   .done =
                       [](IoRequest& io, int32_t result) {
                         auto& self = *static_cast<Chain*>(io.owner);
@@ -251,8 +251,8 @@ TEST_P(IoEngineTest, LastCompletionMayDestroyTheEngine) {
   for (const Storage storage : kAllStorage) {
     SCOPED_TRACE(storage_name(storage));
     if (!open(storage, kBlock)) continue;
-    const IoBuffer buffer(kBlock);
-    const iovec iov = buffer.whole();
+    const IoBuffer buffer(3 * kBlock);
+    const std::vector<iovec> blocks = blocks_of(buffer);
     struct Owner {
       std::unique_ptr<IoEngine>* engine;
       std::array<IoRequest, 3> requests;
@@ -261,7 +261,7 @@ TEST_P(IoEngineTest, LastCompletionMayDestroyTheEngine) {
     for (IoRequest& request : owner.requests) {
       request = {.op = IoOp::kRead,
                  .length_bytes = kBlock,
-                 .iov = {&iov, 1},
+                 .iov = {&blocks[batch.size()], 1},
                  .done =
                      [](IoRequest& io, int32_t) {
                        auto& its = *static_cast<Owner*>(io.owner);
