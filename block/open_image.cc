@@ -9,8 +9,10 @@
 #include <cerrno>
 #include <cstddef>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "block/aligned_buffer.h"
 #include "block/block_channel.h"
@@ -19,6 +21,8 @@
 #include "block/filters/faulty_image.h"
 #include "block/filters/throttled_image.h"
 #include "block/formats/raw_image.h"
+#include "block/nbd/nbd_image.h"
+#include "block/nbd/nbd_url.h"
 #include "block/null_device.h"
 #include "loop/result.h"
 #include "loop/worker_pool.h"
@@ -38,6 +42,19 @@ constexpr std::array kMagics = {Magic{"QFI\xfb", "qcow2"}, Magic{"KDMV", "VMDK"}
                                 Magic{"vhdxfile", "VHDX"}, Magic{"conectix", "VHD"},
                                 Magic{std::string_view("QED\0", 4), "QED"}};
 
+// `begin`: the first bytes of the disk, as many as there are.
+Result<void> refuse_magic(std::string_view begin, const std::string& name) {
+  for (const Magic& magic : kMagics) {
+    if (!begin.starts_with(magic.bytes)) continue;
+    return Error(ErrorKind::kUnsupported,
+                 fmt::format("Disk {} looks like a {} image, which this version cannot read; "
+                             "convert it with qemu-img convert -O raw, or say format=raw if "
+                             "these bytes are the disk itself",
+                             name, magic.format));
+  }
+  return {};
+}
+
 Result<void> refuse_other_formats(const FileDevice& file) {
   // Large and aligned enough for O_DIRECT.
   const AlignedBuffer start(4096, 4096);
@@ -46,17 +63,27 @@ Result<void> refuse_other_formats(const FileDevice& file) {
     got = pread(file.fd(), start.data(), start.size_bytes(), 0);
   } while (got < 0 && errno == EINTR);
   if (got < 0) return Error::from_errno(errno, fmt::format("Reading disk {}", file.name()));
-  const std::string_view begin(reinterpret_cast<const char*>(start.data()),
-                               static_cast<size_t>(got));
-  for (const Magic& magic : kMagics) {
-    if (!begin.starts_with(magic.bytes)) continue;
-    return Error(ErrorKind::kUnsupported,
-                 fmt::format("Disk {} looks like a {} image, which this version cannot read; "
-                             "convert it with qemu-img convert -O raw, or say format=raw if "
-                             "these bytes are the disk itself",
-                             file.name(), magic.format));
+  return refuse_magic({reinterpret_cast<const char*>(start.data()), static_cast<size_t>(got)},
+                      file.name());
+}
+
+Result<std::unique_ptr<BlockBackend>> open_nbd(const ImageOptions& options,
+                                               loop::WorkerPool& pool) {
+  if (options.direct == DirectIo::kOn || options.engine != IoEngineKind::kAuto) {
+    return Error(ErrorKind::kInvalidArgument,
+                 fmt::format("Disk {}: direct= and engine= are for files; an NBD server does its "
+                             "own I/O (see its options, such as qemu-nbd --cache=none)",
+                             options.path));
   }
-  return {};
+  auto image = NbdImage::open(
+      {.url = options.path, .access = options.access, .patience = options.nbd}, pool);
+  if (!image) return image.error();
+  const std::vector<std::byte>& begin = (*image)->first_bytes();
+  if (!options.format) {
+    SKIFF_RETURN_IF_ERROR(
+        refuse_magic({reinterpret_cast<const char*>(begin.data()), begin.size()}, options.path));
+  }
+  return std::unique_ptr<BlockBackend>(*std::move(image));
 }
 
 // The image without filters.
@@ -69,6 +96,7 @@ Result<std::unique_ptr<BlockBackend>> open_node(const ImageOptions& options, loo
     return std::unique_ptr<BlockBackend>(std::make_unique<RawImage>(
         std::make_unique<NullDevice>(*null, options.path), options.engine, pool, faults));
   }
+  if (is_nbd_url(options.path)) return open_nbd(options, pool);
   auto file =
       FileDevice::open({.path = options.path, .access = options.access, .direct = options.direct});
   if (!file) return file.error();

@@ -14,6 +14,7 @@
 #include "block/filters/fault_rules.h"
 #include "block/filters/throttled_image.h"
 #include "block/io_engine.h"
+#include "block/nbd/nbd_patience.h"
 #include "loop/result.h"
 #include "loop/worker_pool.h"
 
@@ -22,19 +23,22 @@ namespace skiff::block {
 enum class ImageFormat : uint8_t { kRaw };
 
 struct ImageOptions {
-  std::string path;  // Or null:size=8G,latency=30us, see null_device.h.
+  // Or null:size=8G,latency=30us, see null_device.h; or an NBD URL, see nbd/nbd_url.h.
+  std::string path;
   // Never guessed. Nothing stands for raw too, but then a file that looks like another format is
   // refused: a guest would see, and could overwrite, the image's own tables.
   std::optional<ImageFormat> format;
   WriteAccess access = WriteAccess::kReadWrite;
   DirectIo direct = DirectIo::kOff;
   IoEngineKind engine = IoEngineKind::kAuto;
+  NbdPatience nbd = {};  // Of an NBD URL.
   // Rules, perhaps none as yet: a FaultyImage on top. Nothing: no such node.
   std::optional<FaultRules> faults;
   ThrottleLimits throttle;  // Any limit: a ThrottledImage on top of that.
 };
 
-// Errors as FileDevice::open(). `pool` does the work on loops without io_uring.
+// Errors as FileDevice::open() and NbdImage::open(). `pool` does the work on loops without
+// io_uring.
 loop::Result<std::unique_ptr<BlockBackend>> open_image(const ImageOptions& options,
                                                        loop::WorkerPool& pool);
 

@@ -41,6 +41,7 @@ const std::map<std::string, std::vector<std::string>>& third_party_table() {
       {"<linux/kvm.h>", {"vmm/kvm/", "tests/vmm/"}},
       {"<liburing.h>", {"loop/", "block/", "tests/"}},
       {"<libaio.h>", {"block/"}},
+      {"<libnbd.h>", {"block/nbd/", "tests/block/nbd/"}},
       {"<CLI/", {"vmm/"}},
       {"<nlohmann/", {"vmm/", "tests/"}},
       {"<mutex>", {"loop/"}},
