@@ -238,6 +238,7 @@ Result<void> MachineDevices::add_disk(const DiskConfig& disk, size_t index) {
   options.engine = disk.engine;
   options.faults = disk.faults;
   options.throttle = disk.throttle;
+  options.nbd = disk.nbd;
   auto image = block::open_image(options, *workers_);
   if (!image) return image.error().with_context("disk");
   images_.push_back(*std::move(image));

@@ -77,11 +77,20 @@ TEST(MachineConfig, EveryErrorNamesOptionKeyValueAndWhatIsAllowed) {
   EXPECT_EQ(error_of("disk", "readonly=on"), "disk: no path (write --disk path=FILE)");
   EXPECT_EQ(error_of("disk", "path=x,cache=none"),
             "disk: unknown key \"cache\" (allowed: path, format, readonly, direct, "
-            "engine, serial, rerror, werror, fault, bus, iops, iops-read, iops-write, iops-burst, "
-            "bps, bps-read, bps-write, bps-burst)");
+            "engine, serial, rerror, werror, reconnect-delay, reply-timeout, fault, bus, iops, "
+            "iops-read, iops-write, iops-burst, bps, bps-read, bps-write, bps-burst)");
   EXPECT_EQ(error_of("disk", "path=x,path=y"), "disk: \"path\" is given twice");
   EXPECT_EQ(error_of("on-reset", "never"),
             "on-reset: value=\"never\" is not possible (allowed: restart or exit)");
+}
+
+TEST(MachineConfig, PatienceWithAnNbdServerIsInSeconds) {
+  MachineConfig config;
+  ASSERT_TRUE(apply(config, "disk", "nbd://host/disk,reconnect-delay=0,reply-timeout=30"));
+  EXPECT_EQ(config.disks[0].path, "nbd://host/disk");
+  EXPECT_EQ(config.disks[0].nbd.reconnect_delay_s, 0u);
+  EXPECT_EQ(config.disks[0].nbd.reply_timeout_s, 30u);
+  EXPECT_NE(error_of("disk", "nbd://h,reconnect-delay=-1").find("seconds"), std::string::npos);
 }
 
 TEST(MachineConfig, ACommandLineIsTakenWithItsCommas) {

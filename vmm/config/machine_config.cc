@@ -170,6 +170,7 @@ void add_throttle_fields(std::vector<Field>& fields, block::ThrottleLimits& limi
 }
 
 Result<void> apply_disk(MachineConfig& config, const Pairs& pairs) {
+  constexpr uint64_t kYearSeconds = 31'536'000;
   DiskConfig disk;
   std::optional<Error> fault_error;  // Says more than what is allowed.
   const auto assign_faults = [&](std::string_view text) {
@@ -179,7 +180,7 @@ Result<void> apply_disk(MachineConfig& config, const Pairs& pairs) {
     return disk.faults.has_value();
   };
   std::vector<Field> fields = {
-      Field{"path", "a file, a block device, or null:size=SIZE[,,latency=TIME]",
+      Field{"path", "a file, a block device, an NBD URL, or null:size=SIZE[,,latency=TIME]",
             [&](auto text) { return assign_text(disk.path, text); }},
       Field{"format", "raw", [&](auto text) { return disk.format_given = (text == "raw"); }},
       Field{"readonly", kSwitch, [&](auto text) { return assign_switch(disk.readonly, text); }},
@@ -192,6 +193,14 @@ Result<void> apply_disk(MachineConfig& config, const Pairs& pairs) {
             [&](auto text) { return assign_error_policy(disk.errors.read, text); }},
       Field{"werror", block::kErrorPolicyNames,
             [&](auto text) { return assign_error_policy(disk.errors.write, text); }},
+      Field{"reconnect-delay", "0 to 31536000 seconds that requests wait for an NBD server",
+            [&](auto text) {
+              return assign(disk.nbd.reconnect_delay_s, parse_uint(text, 0, kYearSeconds));
+            }},
+      Field{"reply-timeout", "0 (never) to 31536000 seconds until an NBD server counts as gone",
+            [&](auto text) {
+              return assign(disk.nbd.reply_timeout_s, parse_uint(text, 0, kYearSeconds));
+            }},
       Field{"fault", "rules like op=write:at=1M+64K:error=EIO", assign_faults},
       Field{"bus", "pci or mmio",
             [&](auto text) { return assign_enum<DeviceBus>(disk.bus, text, kBuses); }},
@@ -280,9 +289,10 @@ constexpr std::array<OptionInfo, 16> kOptions = {{
     {"memory", kPairs, "size", false, "SIZE[,prealloc=on][,mlock=on]", "Guest RAM, like 512M or 4G",
      apply_memory},
     {"disk", kPairs, "path", true,
-     "path=FILE[,format=raw][,readonly=on][,direct=on][,engine=NAME][,serial=TEXT]"
+     "path=FILE|URL[,format=raw][,readonly=on][,direct=on][,engine=NAME][,serial=TEXT]"
      "[,rerror=POLICY][,werror=POLICY][,fault=RULES][,iops[-read|-write|-burst]=N]"
-     "[,bps[-read|-write|-burst]=SIZE][,bus=pci|mmio]",
+     "[,bps[-read|-write|-burst]=SIZE][,reconnect-delay=SECONDS][,reply-timeout=SECONDS]"
+     "[,bus=pci|mmio]",
      "Add a virtio-blk disk", apply_disk},
     {"serial", kText, "value", true, "stdio|null|file:PATH|pty[:LINK]|unix:PATH",
      "Where the next serial port (COM1 to COM4) goes", apply_serial},

@@ -16,6 +16,7 @@
 #include "block/filters/fault_rules.h"
 #include "block/filters/throttled_image.h"
 #include "block/io_engine.h"
+#include "block/nbd/nbd_patience.h"
 #include "loop/log.h"
 #include "loop/result.h"
 #include "loop/thread.h"
@@ -55,6 +56,7 @@ struct DiskConfig {
   block::ErrorPolicies errors;
   std::optional<block::FaultRules> faults;  // Empty rules: some may be set later.
   block::ThrottleLimits throttle;
+  block::NbdPatience nbd;  // Of a path that is an NBD URL.
   DeviceBus bus = DeviceBus::kPci;
 };
 
