@@ -3,12 +3,16 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <string>
 #include <variant>
 
+#include "block/file_device.h"
 #include "loop/log.h"
 #include "vmm/bench/run_disk_bench.h"
 #include "vmm/cli/command_line.h"
+#include "vmm/cli/exit_status.h"
 #include "vmm/doctor.h"
+#include "vmm/doctor_disk.h"
 #include "vmm/run.h"
 #include "vmm/signal_watch.h"
 
@@ -24,7 +28,20 @@ int execute(const RunCommand& command) {
   return run_machine(command.config);
 }
 
+int examine(const std::string& disk, skiff::block::DirectIo direct) {
+  const auto finding = examine_disk(disk, direct);
+  if (!finding) {
+    std::fprintf(stderr, "skiff: %s\n", finding.error().message().c_str());
+    return kExitUsage;
+  }
+  std::fputs(disk_finding_text(*finding).c_str(), stdout);
+  return 0;
+}
+
 int execute(const DoctorCommand& command) {
+  using skiff::block::DirectIo;
+  if (!command.disk.empty())
+    return examine(command.disk, command.direct ? DirectIo::kOn : DirectIo::kOff);
   const HostFinding finding = examine_host();
   if (!command.quiet) std::fputs(doctor_text(finding).c_str(), stdout);
   return doctor_exit_status(finding);

@@ -26,7 +26,7 @@ using loop::Result;
 struct RawArguments {
   std::string config_file;
   std::map<std::string_view, std::vector<std::string>> values;
-  bool quiet = false;
+  DoctorCommand doctor;
   DiskBenchWords bench_disk;
 };
 
@@ -44,6 +44,16 @@ void declare_run(CLI::App& run, RawArguments& raw) {
     added->type_name(std::string(option.shape))->allow_extra_args(false);
     if (!option.repeatable) added->expected(1);
   }
+}
+
+void declare_doctor(CLI::App& doctor, DoctorCommand& command) {
+  CLI::Option* quiet = doctor.add_flag("--quiet", command.quiet,
+                                       "Print nothing: 0 full speed, 2 emulated, 3 no KVM");
+  CLI::Option* disk = doctor.add_option(
+      "--disk", command.disk,
+      "Say what this disk can do, and how fast each engine reads it; nothing is written");
+  disk->type_name("FILE")->expected(1)->excludes(quiet);
+  doctor.add_flag("--direct", command.direct, "Open the disk with O_DIRECT")->needs(disk);
 }
 
 void declare_bench_disk(CLI::App& disk, DiskBenchWords& words) {
@@ -124,12 +134,12 @@ Command parse_command_line(int argc, const char* const* argv) {
   declare_bench_disk(*disk, raw.bench_disk);
   CLI::App* version = app.add_subcommand("version", "Print the version");
   declare_run(*run, raw);
-  doctor->add_flag("--quiet", raw.quiet, "Print nothing: 0 full speed, 2 emulated, 3 no KVM");
+  declare_doctor(*doctor, raw.doctor);
 
   bool parsed = false;
   const int status = parse_words(app, argc, argv, parsed);
   if (!parsed) return ExitCommand{status == 0 ? 0 : kExitUsage};
-  if (doctor->parsed()) return DoctorCommand{raw.quiet};
+  if (doctor->parsed()) return raw.doctor;
   if (version->parsed()) return VersionCommand{};
   if (disk->parsed()) {
     auto options = parse_disk_bench(raw.bench_disk);

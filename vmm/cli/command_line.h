@@ -17,6 +17,8 @@ struct RunCommand {
 };
 struct DoctorCommand {
   bool quiet = false;
+  std::string disk;  // Look at this one instead of at the host.
+  bool direct = false;
 };
 struct BenchDiskCommand {
   DiskBenchOptions options;
