@@ -80,8 +80,7 @@ std::string column_name(const BlockCell& cell) {
 // A row for each contestant, a column for each cell of the place.
 void print_table(const std::string& place, const std::vector<Measured>& all,
                  const std::vector<std::unique_ptr<BlockContestant>>& contestants, bool cpu) {
-  std::printf("\n%s, %s\n\n| |", place.c_str(),
-              cpu ? "CPU us per I/O" : "thousand I/Os a second (least to most of the rounds)");
+  std::printf("\n%s, %s\n\n| |", place.c_str(), cpu ? "CPU us per I/O" : "thousand I/Os a second");
   std::string line = "|---|";
   for (const Measured& measured : all) {
     if (measured.cell.place != place) continue;
@@ -100,14 +99,10 @@ void print_table(const std::string& place, const std::vector<Measured>& all,
         continue;
       }
       any = true;
-      char text[96];
+      char text[32];
       const Series& series = found->second;
-      const auto [least, most] = std::ranges::minmax(series.iops);
-      if (cpu)
-        std::snprintf(text, sizeof(text), " %.2f |", median_of(series.cpu_ns) / 1e3);
-      else
-        std::snprintf(text, sizeof(text), " %.1f (%.1f to %.1f) |", median_of(series.iops) / 1e3,
-                      least / 1e3, most / 1e3);
+      const double value = cpu ? median_of(series.cpu_ns) : median_of(series.iops);
+      std::snprintf(text, sizeof(text), cpu ? " %.2f |" : " %.1f |", value / 1e3);
       row += text;
     }
     if (any) std::printf("%s\n", row.c_str());

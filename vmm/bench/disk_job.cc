@@ -41,7 +41,11 @@ DiskJob::DiskJob(loop::EventLoop& loop, std::unique_ptr<block::BlockChannel> cha
       options_(options),
       buffers_(options.block_bytes * options.depth, kBufferAlignment),
       slots_(options.depth),
-      ready_bh_(loop, loop::Priority::kSubmission, [this] { submit_ready(loop_.now_ns()); }),
+      ready_bh_(loop, loop::Priority::kSubmission,
+                [this] {
+                  ready_scheduled_ = false;
+                  submit_ready(loop_.now_ns());
+                }),
       pace_timer_(loop, loop::Priority::kSubmission, [this] { submit_ready(loop_.now_ns()); }) {
   fill(buffers_.bytes());
   idle_.reserve(slots_.size());
@@ -130,10 +134,10 @@ void DiskJob::finish(Slot& slot, int32_t result) {
   if (stopping_) return end_if_idle();
   // What ends in one turn goes out as one batch in the next, as a guest's queue does it. When
   // nothing is under way there is nothing to wait for.
-  if (in_flight_ == 0)
-    submit_ready(now_ns);
-  else
-    ready_bh_.schedule();
+  if (in_flight_ == 0) return submit_ready(now_ns);
+  if (ready_scheduled_) return;
+  ready_scheduled_ = true;
+  ready_bh_.schedule();
 }
 
 void DiskJob::end_if_idle() {

@@ -98,6 +98,7 @@ class DiskJob {
   uint32_t in_flight_ = 0;
   bool running_ = false;
   bool stopping_ = false;
+  bool ready_scheduled_ = false;  // Spares the bottom half's own atomic on each completion.
   JobRecord record_;
   loop::BottomHalf ready_bh_;
   loop::Timer pace_timer_;

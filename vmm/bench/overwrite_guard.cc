@@ -55,6 +55,17 @@ Result<void> may_overwrite_file(const std::string& path, uint64_t size_bytes) {
                            known ? StatusWalk::Finding::kData : StatusWalk::Finding::kUnknown);
 }
 
+bool has_holes(const std::string& path, uint64_t size_bytes) {
+  const loop::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  struct stat facts = {};
+  if (!fd || ::fstat(fd.get(), &facts) != 0 || !S_ISREG(facts.st_mode)) return false;
+  const off_t hole = ::lseek(fd.get(), 0, SEEK_HOLE);
+  // There is always one at the end.
+  const auto file_bytes = static_cast<uint64_t>(facts.st_size);
+  const uint64_t end = size_bytes == 0 ? file_bytes : std::min(size_bytes, file_bytes);
+  return hole >= 0 && static_cast<uint64_t>(hole) < end;
+}
+
 StatusWalk::StatusWalk(block::BlockChannel& channel, uint64_t size_bytes,
                        std::function<void(Finding)> on_end)
     : channel_(channel), size_bytes_(size_bytes), on_end_(std::move(on_end)) {

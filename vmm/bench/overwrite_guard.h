@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Keeps a benchmark that writes from writing over somebody's data.
+// Keeps a benchmark that writes from writing over somebody's data, and one that reads from taking
+// holes for a fast disk.
 //
-// Thread: may_overwrite_file() on any, it blocks; StatusWalk on the channel's home loop.
+// Thread: the functions on any, they block; StatusWalk on the channel's home loop.
 // Ownership: StatusWalk borrows the channel, which outlives it.
 #pragma once
 
@@ -18,6 +19,10 @@ namespace skiff::vmm {
 // a hole or preallocated room) in its first `size_bytes` (0: anywhere), and for each block device,
 // as nobody can tell what is on it.
 loop::Result<void> may_overwrite_file(const std::string& path, uint64_t size_bytes);
+
+// True for a regular file with room in its first `size_bytes` (0: anywhere) that was never written:
+// reads of it do not reach the disk.
+bool has_holes(const std::string& path, uint64_t size_bytes);
 
 // Asks an image block by block whether it holds data; for what is no file.
 class StatusWalk {

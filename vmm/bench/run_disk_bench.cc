@@ -20,6 +20,7 @@
 #include "vmm/bench/cdf_plot.h"
 #include "vmm/bench/disk_bench.h"
 #include "vmm/bench/disk_bench_options.h"
+#include "vmm/bench/overwrite_guard.h"
 #include "vmm/cli/exit_status.h"
 #include "vmm/signal_watch.h"
 
@@ -84,6 +85,12 @@ int run_disk_bench(const DiskBenchOptions& options) {
                         fmt::format("--plot {}: cannot be written", options.plot)),
                   kExitUsage);
     }
+  }
+  if (options.pattern != AccessPattern::kWrite && options.pattern != AccessPattern::kRandWrite &&
+      has_holes(options.path, options.size_bytes)) {
+    std::fprintf(stderr,
+                 "skiff: %s has room that was never written: reads of it do not reach the disk\n",
+                 options.path.c_str());
   }
   auto loop = loop::EventLoop::create();
   if (!loop) return fail(loop.error(), kExitUsage);

@@ -24,6 +24,7 @@ using guest::Outcome;
 using guest::run_skiff;
 using guest::SkiffProcess;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using Words = std::vector<std::string>;
 
 constexpr size_t kDiskBytes = size_t{4} << 20;
@@ -143,6 +144,13 @@ TEST_F(DiskBenchEndToEnd, AnInterruptGivesTheResultsSoFar) {
   ASSERT_EQ(json.size(), 1u);
   EXPECT_GE(json[0]["rounds"].size(), 2u);
   EXPECT_THAT(outcome.err, HasSubstr("so far"));
+}
+
+TEST_F(DiskBenchEndToEnd, ReadingHolesIsSaid) {
+  const Words words = {"--duration", "0.05", "--engine", "sync"};
+  EXPECT_THAT(bench(dir_.make_sparse("holes.img", kDiskBytes), words).err,
+              HasSubstr("never written"));
+  EXPECT_THAT(bench(data_disk(), words).err, Not(HasSubstr("never written")));
 }
 
 TEST_F(DiskBenchEndToEnd, WrongWordsAreNamed) {

@@ -60,6 +60,17 @@ TEST_F(OverwriteGuard, AFileThatIsNotThereIsNamed) {
   EXPECT_THAT(verdict.error().message(), HasSubstr("missing"));
 }
 
+TEST_F(OverwriteGuard, RoomThatWasNeverWrittenIsFound) {
+  EXPECT_TRUE(has_holes(dir_.make_sparse("holes", 4 * kMiB), 0));
+  const std::string half = dir_.make_file("half", pattern(kMiB));
+  EXPECT_FALSE(has_holes(half, 0));
+  ASSERT_EQ(::truncate(half.c_str(), 2 * kMiB), 0);
+  EXPECT_TRUE(has_holes(half, 0));
+  EXPECT_FALSE(has_holes(half, kMiB));
+  EXPECT_FALSE(has_holes("/dev/null", 0));
+  EXPECT_FALSE(has_holes("null:size=1G", 0));
+}
+
 class StatusWalkTest : public ::testing::Test {
  protected:
   void SetUp() override {
