@@ -87,6 +87,7 @@ Result<void> MachineDevices::build(const MachineConfig& config) {
   SKIFF_RETURN_IF_ERROR(add_pci());
   SKIFF_RETURN_IF_ERROR(add_platform());
   SKIFF_RETURN_IF_ERROR(add_serials(config));
+  if (!config.disks.empty()) SKIFF_RETURN_IF_ERROR(start_io(config.workers));
   for (size_t i = 0; i < config.disks.size(); ++i)
     SKIFF_RETURN_IF_ERROR(add_disk(config.disks[i], i));
   if (!config.debugcon.empty()) SKIFF_RETURN_IF_ERROR(add_debug_console(config.debugcon));
@@ -221,15 +222,20 @@ Result<void> MachineDevices::add_debug_console(const std::string& backend) {
   return pio_.add(devices::DebugConsole::kDefaultPort, devices::DebugConsole::kSizeBytes, debugcon);
 }
 
+Result<void> MachineDevices::start_io(const WorkersConfig& wanted) {
+  auto workers = loop::WorkerPool::create({.min_workers = wanted.min,
+                                           .max_workers = wanted.max,
+                                           .cpus = wanted.cpus,
+                                           .sched = wanted.sched});
+  if (!workers) return workers.error().with_context("workers");
+  workers_ = *std::move(workers);
+  auto thread = loop::IoThread::create({.name = "io0"});
+  if (!thread) return thread.error();
+  io_thread_ = *std::move(thread);
+  return {};
+}
+
 Result<void> MachineDevices::add_disk(const DiskConfig& disk, size_t index) {
-  if (!workers_) {
-    auto workers = loop::WorkerPool::create({});
-    if (!workers) return workers.error();
-    workers_ = *std::move(workers);
-    auto thread = loop::IoThread::create({.name = "io0"});
-    if (!thread) return thread.error();
-    io_thread_ = *std::move(thread);
-  }
   block::ImageOptions options;
   options.path = disk.path;
   if (disk.format_given) options.format = block::ImageFormat::kRaw;

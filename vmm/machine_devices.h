@@ -103,6 +103,7 @@ class MachineDevices {
   loop::Result<void> add_serials(const MachineConfig& config);
   loop::Result<void> add_serial(std::unique_ptr<devices::CharBackend> host);
   loop::Result<void> add_debug_console(const std::string& backend);
+  loop::Result<void> start_io(const WorkersConfig& wanted);
   loop::Result<void> add_disk(const DiskConfig& disk, size_t index);
   loop::Result<block::BlockBackend*> find_disk(std::string_view name);
   void on_disk_stop(size_t index, const devices::BlkStop& stop);

@@ -11,9 +11,11 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 
 #include "block/io_engine.h"
 #include "block/request_fixup.h"
+#include "loop/cpu_set.h"
 #include "loop/event_loop.h"
 #include "loop/message_list.h"
 #include "loop/mutex.h"
@@ -28,8 +30,11 @@ loop::Result<std::unique_ptr<IoEngine>> PosixAioEngine::create(const IoTarget& t
                                                                loop::WorkerPool& pool) {
   std::unique_ptr<PosixAioEngine> engine(new PosixAioEngine(target, loop, pool));
   PosixAioEngine& self = *engine;
-  auto waiter =
-      loop::Thread::create({.name = "posix-aio"}, [&self] { self.wait_for_operations(); });
+  // Not those that the loop's thread is pinned to.
+  auto cpus = loop::CpuSet::of_process();
+  if (!cpus) return cpus.error();
+  auto waiter = loop::Thread::create({.name = "posix-aio", .cpus = *std::move(cpus)},
+                                     [&self] { self.wait_for_operations(); });
   if (!waiter) return waiter.error().with_context("Engine posix-aio");
   engine->waiter_ = *std::move(waiter);
   return std::unique_ptr<IoEngine>(std::move(engine));

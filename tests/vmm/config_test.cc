@@ -67,6 +67,22 @@ TEST(MachineConfig, CpusTakeCountTopologyPinPolicyAndMask) {
   EXPECT_EQ(config.cpus.mask, "avx2");
 }
 
+TEST(MachineConfig, WorkersHaveSizeCpusAndPolicy) {
+  MachineConfig config;
+  ASSERT_TRUE(apply(config, "workers", "64,min=4,cpus=0-1:5,sched=batch"));
+  EXPECT_EQ(config.workers.max, 64u);
+  EXPECT_EQ(config.workers.min, 4u);
+  EXPECT_EQ(config.workers.cpus.to_string(), "0-1,5");
+  EXPECT_EQ(config.workers.sched.to_string(), "batch");
+  MachineConfig one;
+  ASSERT_TRUE(apply(one, "workers", "1"));
+  EXPECT_EQ(one.workers.min, 1u);
+  EXPECT_EQ(error_of("workers", "4,min=5"), "workers: min=5 is more than max=4");
+  EXPECT_EQ(error_of("workers", "0"), "workers: max=\"0\" is not possible (allowed: 1 to 1024)");
+  EXPECT_EQ(error_of("workers", "4,cpus=x"),
+            "workers: cpus=\"x\" is not possible (allowed: host CPUs like 0-3:8)");
+}
+
 TEST(MachineConfig, EveryErrorNamesOptionKeyValueAndWhatIsAllowed) {
   EXPECT_EQ(error_of("cpus", "0"), "cpus: count=\"0\" is not possible (allowed: 1 to 255)");
   EXPECT_EQ(error_of("cpus", "5000"), "cpus: count=\"5000\" is not possible (allowed: 1 to 255)");

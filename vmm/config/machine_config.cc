@@ -125,6 +125,35 @@ Result<void> apply_cpus(MachineConfig& config, const Pairs& pairs) {
   return apply_fields("cpus", pairs, fields);
 }
 
+Result<void> apply_workers(MachineConfig& config, const Pairs& pairs) {
+  WorkersConfig& workers = config.workers;
+  const auto number = [](uint32_t& target) {
+    return [&target](std::string_view text) { return assign(target, parse_uint(text, 1, 1024)); };
+  };
+  const auto cpus = [&](std::string_view text) {
+    std::string list(text);
+    std::ranges::replace(list, ':', ',');
+    auto parsed = loop::CpuSet::parse(list);
+    if (!parsed || parsed->empty()) return false;
+    workers.cpus = *std::move(parsed);
+    return true;
+  };
+  const std::array fields = {
+      Field{"max", "1 to 1024", number(workers.max)},
+      Field{"min", "1 to 1024", number(workers.min)},
+      Field{"cpus", "host CPUs like 0-3:8", cpus},
+      Field{"sched", "other, batch, idle, fifo:1..99 or rr:1..99",
+            [&](auto text) { return assign_sched(workers.sched, text); }},
+  };
+  SKIFF_RETURN_IF_ERROR(apply_fields("workers", pairs, fields));
+  // A small pool without a min of its own starts with all that it may have.
+  if (pairs.size() == 1 && pairs.front().key == "max")
+    workers.min = std::min(workers.min, workers.max);
+  if (workers.min <= workers.max) return {};
+  return Error(ErrorKind::kInvalidArgument,
+               fmt::format("workers: min={} is more than max={}", workers.min, workers.max));
+}
+
 Result<void> apply_memory(MachineConfig& config, const Pairs& pairs) {
   MemoryConfig& memory = config.memory;
   const auto size = [&](std::string_view text) {
@@ -276,7 +305,7 @@ constexpr auto kText = OptionForm::kText;
 constexpr auto kPairs = OptionForm::kPairs;
 constexpr auto kFlag = OptionForm::kFlag;
 
-constexpr std::array<OptionInfo, 16> kOptions = {{
+constexpr std::array<OptionInfo, 17> kOptions = {{
     {"kernel", kText, "value", false, "FILE",
      "Kernel: bzImage, ELF vmlinux (also PVH) or multiboot", apply_text<&MachineConfig::kernel>},
     {"initrd", kText, "value", false, "FILE", "Initial RAM disk",
@@ -294,6 +323,8 @@ constexpr std::array<OptionInfo, 16> kOptions = {{
      "[,bps[-read|-write|-burst]=SIZE][,reconnect-delay=SECONDS][,reply-timeout=SECONDS]"
      "[,bus=pci|mmio]",
      "Add a virtio-blk disk", apply_disk},
+    {"workers", kPairs, "max", false, "MAX[,min=N][,cpus=LIST][,sched=POLICY]",
+     "Threads for the disks' blocking calls, 32 at most and 2 at first", apply_workers},
     {"serial", kText, "value", true, "stdio|null|file:PATH|pty[:LINK]|unix:PATH",
      "Where the next serial port (COM1 to COM4) goes", apply_serial},
     {"console", kPairs, "backend", true, "BACKEND[,name=NAME][,bus=pci|mmio]",

@@ -17,6 +17,7 @@
 #include "block/filters/throttled_image.h"
 #include "block/io_engine.h"
 #include "block/nbd/nbd_patience.h"
+#include "loop/cpu_set.h"
 #include "loop/log.h"
 #include "loop/result.h"
 #include "loop/thread.h"
@@ -41,6 +42,14 @@ struct MemoryConfig {
   uint64_t size_bytes = uint64_t{512} << 20;
   bool prealloc = false;
   bool mlock = false;
+};
+
+// The threads that do the disks' blocking calls.
+struct WorkersConfig {
+  uint32_t max = 32;
+  uint32_t min = 2;
+  loop::CpuSet cpus;  // Empty: all that the process may use.
+  loop::SchedPolicy sched;
 };
 
 enum class DeviceBus : uint8_t { kPci, kMmio };
@@ -74,6 +83,7 @@ struct MachineConfig {
   std::string cmdline;
   CpuConfig cpus;
   MemoryConfig memory;
+  WorkersConfig workers;
   std::vector<DiskConfig> disks;
   std::vector<std::string> serials;  // Host ends of COM1 to COM4.
   std::vector<ConsoleConfig> consoles;
