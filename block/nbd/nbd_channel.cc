@@ -125,6 +125,8 @@ void NbdChannel::on_answer(loop::Message& message) {
 void NbdChannel::finish(NbdJob& job, int32_t result) {
   BlockRequest& request = *job.request;
   spare_jobs_.emplace_back(&job);
+  // A right, not a duty.
+  if (request.op == BlockOp::kDiscard && result == -EOPNOTSUPP) result = 0;
   if (result < 0) {
     SKIFF_LOG_LIMITED(
         kError, "Disk {}: {}", options_.name,

@@ -44,6 +44,8 @@ void NbdHome::open(OpenCallback opened) {
 }
 
 void NbdHome::finish_open(Result<Opened> opened) {
+  // A connection whose first read failed can still be lost.
+  if (!opened_) return;
   if (opened) state_ = State::kUp;
   std::exchange(opened_, nullptr)(std::move(opened));
 }
