@@ -3,6 +3,9 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include <cstdint>
+#include <optional>
+
 #include "block/filters/fault_rules.h"
 #include "loop/result.h"
 
@@ -12,6 +15,11 @@ loop::Result<void> BlockBackend::set_faults(FaultRules /*rules*/) {
   return loop::Error(
       loop::ErrorKind::kUnsupported,
       fmt::format("Disk {} was not started with fault=RULES, which may be empty", name()));
+}
+
+loop::Result<void> BlockBackend::resize(std::optional<uint64_t> /*size_bytes*/) {
+  return loop::Error(loop::ErrorKind::kUnsupported,
+                     fmt::format("Disk {} cannot change its size", name()));
 }
 
 }  // namespace skiff::block

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -104,6 +105,9 @@ class BlockBackend {
   virtual const BlockLimits& limits() const = 0;
   virtual const std::string& name() const = 0;  // For messages: the path.
   virtual loop::Result<std::unique_ptr<BlockChannel>> open_channel(loop::EventLoop& loop) = 0;
+  // Grows or shrinks the image; nothing stands for "as large as the file is by now". Writes and
+  // flushes nothing. kUnsupported where that is not possible. Thread: main loop, drained.
+  virtual loop::Result<void> resize(std::optional<uint64_t> size_bytes);
   // Replaces the faults that are injected. kUnsupported where there is no FaultyImage. Thread: any.
   virtual loop::Result<void> set_faults(FaultRules rules);
 };

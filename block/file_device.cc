@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "block/aligned_buffer.h"
@@ -118,29 +119,67 @@ Result<void> FileDevice::open_fd(const Options& options) {
 }
 
 Result<void> FileDevice::learn_size() {
+  uint64_t size_bytes = 0;
   if (block_device_) {
-    if (ioctl(fd(), BLKGETSIZE64, &size_bytes_) != 0)
+    if (ioctl(fd(), BLKGETSIZE64, &size_bytes) != 0)
       return Error::from_errno(errno, fmt::format("Asking the size of disk {}", path_));
   } else {
     struct stat facts = {};
     if (fstat(fd(), &facts) != 0)
       return Error::from_errno(errno, fmt::format("Asking the size of disk {}", path_));
-    size_bytes_ = static_cast<uint64_t>(facts.st_size);
+    size_bytes = static_cast<uint64_t>(facts.st_size);
   }
-  const uint64_t tail_bytes = size_bytes_ % kSectorBytes;
-  if (size_bytes_ < kSectorBytes) {
+  const uint64_t tail_bytes = size_bytes % kSectorBytes;
+  if (size_bytes < kSectorBytes) {
     return Error(ErrorKind::kInvalidArgument,
                  fmt::format("Disk {} has {} bytes, less than one sector; give it a size, for "
                              "example with truncate -s 8G",
-                             path_, size_bytes_));
+                             path_, size_bytes));
   }
   if (tail_bytes != 0) {
     SKIFF_LOG(kWarn,
               "Disk {} has {} bytes, no multiple of 512; the guest does not see the last {} bytes",
-              path_, size_bytes_, tail_bytes);
-    size_bytes_ -= tail_bytes;
+              path_, size_bytes, tail_bytes);
   }
+  size_bytes_ = size_bytes - tail_bytes;
   return {};
+}
+
+Result<void> FileDevice::resize(std::optional<uint64_t> size_bytes) {
+  if (size_bytes) SKIFF_RETURN_IF_ERROR(set_file_size(*size_bytes));
+  const uint64_t before_bytes = FileDevice::size_bytes();
+  SKIFF_RETURN_IF_ERROR(learn_size());
+  // A file that somebody else has given a size that O_DIRECT cannot use to its end.
+  const uint64_t now_bytes = FileDevice::size_bytes();
+  size_bytes_ = now_bytes - now_bytes % limits_.alignment_bytes;
+  if (size_bytes_ > 0) return {};
+  size_bytes_ = before_bytes;
+  return Error(ErrorKind::kInvalidArgument,
+               fmt::format("Disk {} has {} bytes by now, less than one block of {}", path_,
+                           now_bytes, limits_.alignment_bytes));
+}
+
+Result<void> FileDevice::set_file_size(uint64_t size_bytes) {
+  const uint64_t unit = std::max<uint64_t>(kSectorBytes, limits_.alignment_bytes);
+  constexpr uint64_t kMaxBytes = uint64_t{1} << 62;
+  if (block_device_) {
+    return Error(ErrorKind::kUnsupported,
+                 fmt::format("Disk {} is a block device; change its size where it comes from, "
+                             "then resize without a size to follow it",
+                             path_));
+  }
+  if (read_only_) return Error(ErrorKind::kPermission, fmt::format("Disk {} is read-only", path_));
+  if (size_bytes < unit || size_bytes > kMaxBytes || size_bytes % unit != 0) {
+    return Error(ErrorKind::kInvalidArgument,
+                 fmt::format("Disk {}: {} bytes are not possible (allowed: a multiple of {})",
+                             path_, size_bytes, unit));
+  }
+  int status = 0;
+  do {
+    status = ftruncate(fd(), static_cast<off_t>(size_bytes));
+  } while (status != 0 && errno == EINTR);
+  if (status == 0) return {};
+  return Error::from_errno(errno, fmt::format("Giving disk {} {} bytes", path_, size_bytes));
 }
 
 Result<void> FileDevice::learn_alignment(const Options& options) {

@@ -5,8 +5,10 @@
 // Ownership: owns the descriptor, and with it the image's locks.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "block/block_limits.h"
@@ -38,13 +40,16 @@ class FileDevice final : public IoDevice {
   const std::string& name() const override { return path_; }
   bool is_read_only() const override { return read_only_; }
   // A file whose size is no multiple of 512 is served up to the last whole sector.
-  uint64_t size_bytes() const override { return size_bytes_; }
+  uint64_t size_bytes() const override { return size_bytes_.load(std::memory_order_relaxed); }
+  // Of a regular file any multiple of 512 and of the alignment; a block device is followed only.
+  loop::Result<void> resize(std::optional<uint64_t> size_bytes) override;
   const BlockLimits& limits() const override { return limits_; }
 
  private:
   FileDevice() = default;
   loop::Result<void> open_fd(const Options& options);
   loop::Result<void> learn_size();
+  loop::Result<void> set_file_size(uint64_t size_bytes);
   loop::Result<void> learn_alignment(const Options& options);
   void learn_fallocate();
 
@@ -53,7 +58,7 @@ class FileDevice final : public IoDevice {
   IoTarget target_;
   bool read_only_ = false;
   bool block_device_ = false;
-  uint64_t size_bytes_ = 0;
+  std::atomic<uint64_t> size_bytes_{0};
   BlockLimits limits_;
 };
 

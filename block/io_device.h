@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "block/block_limits.h"
@@ -29,6 +30,10 @@ class IoDevice {
   virtual const std::string& name() const = 0;  // For messages: the path.
   virtual bool is_read_only() const = 0;
   virtual uint64_t size_bytes() const = 0;
+  // As BlockBackend::resize().
+  virtual loop::Result<void> resize(std::optional<uint64_t> /*size_bytes*/) {
+    return loop::Error(loop::ErrorKind::kUnsupported, "Disk " + name() + " cannot change its size");
+  }
   // Unaligned requests are the users' business where the alignment is above 1.
   virtual const BlockLimits& limits() const = 0;
 };

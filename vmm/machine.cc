@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -178,6 +179,14 @@ MachineStatus Machine::status() const {
 }
 
 bool Machine::press_power_button() { return devices_->press_power_button(); }
+
+void Machine::resize_disk(std::string_view disk, std::optional<uint64_t> size_bytes,
+                          std::function<void(const Result<void>&)> done) {
+  if (!is_ending_) return devices_->resize_disk(disk, size_bytes, std::move(done));
+  main_loop_.post([done = std::move(done)] {
+    done(loop::Error(loop::ErrorKind::kCancelled, "The machine is about to end"));
+  });
+}
 
 Result<void> Machine::set_disk_faults(std::string_view disk, std::string_view rules) {
   auto parsed = block::FaultRules::parse(rules);

@@ -12,6 +12,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -59,6 +60,8 @@ class Machine final : public MachineControl {
   void resume(std::function<void()> done) override;
   void reset(std::function<void()> done) override;
   bool press_power_button() override;
+  void resize_disk(std::string_view disk, std::optional<uint64_t> size_bytes,
+                   std::function<void(const loop::Result<void>&)> done) override;
   loop::Result<void> set_disk_faults(std::string_view disk, std::string_view rules) override;
   void quit() override;
 

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -53,6 +54,10 @@ class MachineControl {
   // The faults that the disk "diskN" is to have from now on (block/filters/fault_rules.h); an empty
   // text ends them.
   virtual loop::Result<void> set_disk_faults(std::string_view disk, std::string_view rules) = 0;
+  // Another size for the disk "diskN"; nothing: as large as its file is by now. `done` says how it
+  // went, in a later turn.
+  virtual void resize_disk(std::string_view disk, std::optional<uint64_t> size_bytes,
+                           std::function<void(const loop::Result<void>&)> done) = 0;
   // Ends the machine with the status for "stopped from outside".
   virtual void quit() = 0;
 };

@@ -7,9 +7,12 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <utility>
 
+#include "block/drain.h"
 #include "block/file_device.h"
 #include "block/open_image.h"
 #include "devices/acpi/acpi_pm.h"
@@ -258,7 +261,10 @@ Result<void> MachineDevices::add_disk(const DiskConfig& disk, size_t index) {
        .errors = disk.errors,
        .stopped = [this, index](const devices::BlkStop& stop) { on_disk_stop(index, stop); }});
   if (!device) return device.error().with_context("disk", disk.path);
-  disks_.push_back(device->get());
+  auto drain =
+      std::make_unique<block::DrainPoint>(surroundings_.main_loop, fmt::format("disk{}", index));
+  drain->join((*device)->drain_party(), io_thread_->loop(), fmt::format("disk{} queue 0", index));
+  disks_.push_back({images_.back().get(), device->get(), std::move(drain)});
   return add_virtio(*std::move(device), disk.bus);
 }
 
@@ -346,22 +352,48 @@ void MachineDevices::update_terminal_size() {
 }
 
 Result<void> MachineDevices::set_disk_faults(std::string_view disk, block::FaultRules rules) {
-  auto image = find_disk(disk);
-  if (!image) return image.error();
-  return (*image)->set_faults(std::move(rules));
+  auto found = find_disk(disk);
+  if (!found) return found.error();
+  return (*found)->image->set_faults(std::move(rules));
 }
 
-Result<block::BlockBackend*> MachineDevices::find_disk(std::string_view name) {
-  for (size_t i = 0; i < images_.size(); ++i)
-    if (name == fmt::format("disk{}", i)) return images_[i].get();
-  return Error(ErrorKind::kNotFound, images_.empty()
+void MachineDevices::resize_disk(std::string_view disk, std::optional<uint64_t> size_bytes,
+                                 std::function<void(const Result<void>&)> done) {
+  auto found = find_disk(disk);
+  if (!found) {
+    return surroundings_.main_loop.post(
+        [done = std::move(done), error = found.error()] { done(error); });
+  }
+  Disk& resized = **found;
+  // Without requests in flight none can meet an end of the image that it was not checked against.
+  const auto drain_id = std::make_shared<block::DrainPoint::DrainId>(0);  // Known after begin().
+  *drain_id = resized.drain->begin([&resized, drain_id, size_bytes, done = std::move(done)] {
+    const Result<void> result = resized.image->resize(size_bytes);
+    if (result) resized.device->capacity_changed();
+    resized.drain->end(*drain_id);
+    done(result);
+  });
+}
+
+Result<MachineDevices::Disk*> MachineDevices::find_disk(std::string_view name) {
+  for (size_t i = 0; i < disks_.size(); ++i)
+    if (name == fmt::format("disk{}", i)) return &disks_[i];
+  return Error(ErrorKind::kNotFound, disks_.empty()
                                          ? fmt::format("No disk {}: the machine has none", name)
                                          : fmt::format("No disk {} (there are disk0 to disk{})",
-                                                       name, images_.size() - 1));
+                                                       name, disks_.size() - 1));
+}
+
+Task<void> MachineDevices::leave_drains() {
+  for (const Disk& disk : disks_) {
+    loop::OneShot<bool> left(surroundings_.main_loop);
+    disk.drain->leave(disk.device->drain_party(), [&left] { left.set(true); });
+    co_await left;
+  }
 }
 
 void MachineDevices::retry_failed_requests() {
-  for (devices::VirtioBlk* disk : disks_) disk->retry_failed();
+  for (const Disk& disk : disks_) disk.device->retry_failed();
 }
 
 Task<void> MachineDevices::reset_all() {
@@ -379,6 +411,7 @@ Task<void> MachineDevices::reset() {
 Task<void> MachineDevices::shut_down() {
   // A reset of a virtio device ends when what it had in flight has ended.
   co_await reset_all();
+  co_await leave_drains();
   // Nobody waits for ever for a reader that does not read.
   constexpr int kTurnsMax = 100;
   constexpr int64_t kTurnNs = 10'000'000;

@@ -9,11 +9,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "block/block_channel.h"
+#include "block/drain.h"
 #include "block/filters/fault_rules.h"
 #include "devices/acpi/acpi_pm.h"
 #include "devices/acpi/reset_port.h"
@@ -84,6 +86,9 @@ class MachineDevices {
   void update_terminal_size();
   // Of the disk "diskN", in the order of the configuration.
   loop::Result<void> set_disk_faults(std::string_view disk, block::FaultRules rules);
+  // Nothing: as large as its file is by now. `done` runs in a later turn.
+  void resize_disk(std::string_view disk, std::optional<uint64_t> size_bytes,
+                   std::function<void(const loop::Result<void>&)> done);
   // Tries again what disks with rerror or werror=stop hold back.
   void retry_failed_requests();
   // To the state after power-on. vCPUs are paused.
@@ -96,6 +101,11 @@ class MachineDevices {
 
  private:
   loop::Task<void> reset_all();
+  struct Disk {
+    block::BlockBackend* image = nullptr;
+    devices::VirtioBlk* device = nullptr;
+    std::unique_ptr<block::DrainPoint> drain;
+  };
   explicit MachineDevices(Surroundings surroundings);
   loop::Result<void> build(const MachineConfig& config);
   loop::Result<void> add_pci();
@@ -105,7 +115,8 @@ class MachineDevices {
   loop::Result<void> add_debug_console(const std::string& backend);
   loop::Result<void> start_io(const WorkersConfig& wanted);
   loop::Result<void> add_disk(const DiskConfig& disk, size_t index);
-  loop::Result<block::BlockBackend*> find_disk(std::string_view name);
+  loop::Result<Disk*> find_disk(std::string_view name);
+  loop::Task<void> leave_drains();
   void on_disk_stop(size_t index, const devices::BlkStop& stop);
   loop::Result<void> add_consoles(const MachineConfig& config);
   loop::Result<void> add_rng();
@@ -130,7 +141,7 @@ class MachineDevices {
   std::vector<std::unique_ptr<CharConsoleBackend>> console_backends_;
   std::vector<std::unique_ptr<block::BlockBackend>> images_;
   std::vector<std::unique_ptr<devices::VirtioDevice>> virtio_;
-  std::vector<devices::VirtioBlk*> disks_;
+  std::vector<Disk> disks_;
   std::unique_ptr<devices::PciBus> pci_;
   std::vector<std::unique_ptr<devices::Device>> devices_;  // Platform devices and transports.
   devices::AcpiPm* pm_ = nullptr;

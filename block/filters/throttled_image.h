@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -41,6 +42,9 @@ class ThrottledImage final : public BlockBackend {
   const BlockLimits& limits() const override { return below_->limits(); }
   const std::string& name() const override { return below_->name(); }
   loop::Result<std::unique_ptr<BlockChannel>> open_channel(loop::EventLoop& loop) override;
+  loop::Result<void> resize(std::optional<uint64_t> size_bytes) override {
+    return below_->resize(size_bytes);
+  }
   loop::Result<void> set_faults(FaultRules rules) override;
 
   // When the request may go. Thread: any.

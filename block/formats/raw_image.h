@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "block/block_channel.h"
@@ -29,6 +30,9 @@ class RawImage final : public BlockBackend {
   const BlockLimits& limits() const override { return device_->limits(); }
   const std::string& name() const override { return device_->name(); }
   loop::Result<std::unique_ptr<BlockChannel>> open_channel(loop::EventLoop& loop) override;
+  loop::Result<void> resize(std::optional<uint64_t> size_bytes) override {
+    return device_->resize(size_bytes);
+  }
 
   // For the channels. Thread: any.
   const IoTarget& target() const { return device_->target(); }

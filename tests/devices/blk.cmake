@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 skiff_test(blk_tests
   SOURCES
+    virtio/blk/blk_drain_test.cc
     virtio/blk/blk_error_policy_test.cc
     virtio/blk/blk_integrity_test.cc
     virtio/blk/blk_queue_test.cc

@@ -10,10 +10,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -45,6 +47,13 @@ class FakeMachine final : public MachineControl {
     if (disk != "disk0") return loop::Error(loop::ErrorKind::kNotFound, "No such disk");
     calls.push_back("faults " + std::string(rules));
     return {};
+  }
+  void resize_disk(std::string_view disk, std::optional<uint64_t> size_bytes,
+                   std::function<void(const loop::Result<void>&)> done) override {
+    calls.push_back("resize " + std::string(disk) + " " + std::to_string(size_bytes.value_or(0)));
+    pending.emplace_back([done = std::move(done)] {
+      done(loop::Error(loop::ErrorKind::kUnsupported, "It cannot"));
+    });
   }
   void quit() override { calls.emplace_back("quit"); }
 
@@ -117,6 +126,19 @@ TEST_F(ControlServerTest, FaultsAreSetByDiskAndRefusalsAreHandedBack) {
   EXPECT_EQ(machine_.calls, std::vector<std::string>{"faults error=EIO"});
   send(fd, "{\"command\": \"set-faults\", \"disk\": 7}\n");
   EXPECT_NE(receive(fd).find("No such disk"), std::string::npos);
+}
+
+TEST_F(ControlServerTest, DiskIsResizedToASizeOrToItsFiles) {
+  const auto fd = connect();
+  send(fd, "{\"command\": \"resize-disk\", \"disk\": \"disk0\", \"size\": \"2K\"}\n");
+  send(fd, "{\"command\": \"resize-disk\", \"disk\": \"disk1\"}\n");
+  EXPECT_EQ(machine_.calls, (std::vector<std::string>{"resize disk0 2048", "resize disk1 0"}));
+  EXPECT_EQ(receive(fd), "");
+  machine_.pending[0]();
+  EXPECT_NE(receive(fd).find("It cannot"), std::string::npos);
+  send(fd, "{\"command\": \"resize-disk\", \"disk\": \"disk0\", \"size\": 7}\n");
+  EXPECT_NE(receive(fd).find("no size"), std::string::npos);
+  EXPECT_EQ(machine_.calls.size(), 2u);
 }
 
 TEST_F(ControlServerTest, PauseIsAnsweredOnlyWhenItHasHappened) {

@@ -20,6 +20,7 @@
 #include "loop/result.h"
 #include "loop/unique_fd.h"
 #include "loop/unix_socket.h"
+#include "vmm/config/option_text.h"
 #include "vmm/machine_control.h"
 
 namespace skiff::vmm {
@@ -163,13 +164,23 @@ void ControlServer::handle_line(const std::shared_ptr<Client>& client, const std
     const auto set = machine_.set_disk_faults(text_of(request, "disk"), text_of(request, "rules"));
     return set ? answer_ok() : answer(refusal(set.error().message()));
   }
+  if (command == "resize-disk") {
+    const bool has_size = request.contains("size");
+    const auto size_bytes = parse_size(text_of(request, "size"));
+    if (has_size && !size_bytes)
+      return answer(refusal("\"size\" is no size (allowed: a text like \"8G\" or \"8589934592\")"));
+    return machine_.resize_disk(
+        text_of(request, "disk"), size_bytes, [answer](const loop::Result<void>& done) {
+          answer(done ? Json{{"ok", true}} : refusal(done.error().message()));
+        });
+  }
   if (command == "quit") {
     answer_ok();  // First, while there is somebody to answer.
     return machine_.quit();
   }
   answer(
       refusal(fmt::format("Unknown command \"{}\" (allowed: status, pause, resume, reset, "
-                          "power-button, set-faults, quit)",
+                          "power-button, set-faults, resize-disk, quit)",
                           command)));
 }
 

@@ -4,8 +4,9 @@
 //   {"command": "status", "id": 7}  ->  {"id":7,"ok":true,"state":"running","vcpus":4,...}
 //   {"command": "nonsense"}         ->  {"error":"...","ok":false}
 //
-// Commands: status, pause, resume, reset, power-button, set-faults (of "disk": "disk0", "rules":
-// as for --disk fault=), quit. Answers come in the order in which
+// Commands: status, pause, resume, reset, power-button, quit, and of a "disk" like "disk0":
+// set-faults ("rules" as for --disk fault=), resize-disk ("size" like "8G"; without it the size of
+// the file is followed). Answers come in the order in which
 // the commands end; `id`, if given, is handed back. Thread: main loop throughout. Ownership:
 // borrows loop and machine, both outlive it; owns and removes the socket file.
 #pragma once

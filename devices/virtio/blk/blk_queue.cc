@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "block/block_channel.h"
+#include "block/drain.h"
 #include "block/error_policy.h"
 #include "block/iovec_copy.h"
 #include "devices/virtio/blk/blk_command.h"
@@ -52,6 +53,7 @@ void BlkQueue::start(uint64_t features) {
 void BlkQueue::stopping() {
   home_.assert_here();
   stopping_ = true;
+  if (channel_) channel_->hurry();
   for (Slot* slot = take_parked(); slot != nullptr;) {
     Slot& ended = *std::exchange(slot, slot->next_free);
     finish(ended, BlkStatus::kIoError);
@@ -62,11 +64,33 @@ void BlkQueue::close() {
   home_.assert_here();
   SKIFF_CHECK(parked_first_ == nullptr);
   channel_.reset();
+  blocked_ = nullptr;
+}
+
+void BlkQueue::quiesce(const block::DrainTicket& ticket) {
+  home_.assert_here();
+  drain_ = ticket;
+  if (in_flight_ == 0) return ticket.acknowledge();
+  channel_->hurry();
+}
+
+void BlkQueue::resume() {
+  home_.assert_here();
+  drain_.reset();
+  // The size is what a drain may be for.
+  rules_.capacity_bytes = shared_.image->size_bytes();
+  if (std::exchange(retry_asked_, false)) retry();
+  // Whatever the guest added meanwhile, with a kick or without.
+  if (QueueRunner* runner = std::exchange(blocked_, nullptr)) runner->schedule();
 }
 
 Served BlkQueue::serve(QueueRunner& runner) {
   home_.assert_here();
   if (channel_ == nullptr) return Served::kBroken;
+  if (drain_) {
+    blocked_ = &runner;
+    return Served::kBlocked;
+  }
   Served served = Served::kMore;
   // Bounded: a guest that keeps feeding us must not starve this thread's other queues.
   for (uint16_t budget = runner.queue().size(); budget > 0; --budget) {
@@ -90,6 +114,7 @@ void BlkQueue::submit_batch() {
   if (batch_.empty()) return;
   const int64_t now_ns = home_.loop().now_ns();
   for (block::BlockRequest* io : batch_) static_cast<Slot*>(io->owner)->started_ns = now_ns;
+  in_flight_ += static_cast<uint32_t>(batch_.size());
   channel_->submit(batch_);
   batch_.clear();
   metrics_.batches.add(1);
@@ -144,8 +169,11 @@ void BlkQueue::on_io_done(block::BlockRequest& io, int32_t result) {
   BlkQueue& self = *slot.queue;
   self.home_.assert_here();
   self.latency_.record(self.home_.loop().now_ns() - slot.started_ns);
-  if (result != 0) return self.fail(slot, result);
-  self.finish(slot, BlkStatus::kOk);
+  if (result != 0)
+    self.fail(slot, result);
+  else
+    self.finish(slot, BlkStatus::kOk);
+  if (--self.in_flight_ == 0 && self.drain_) self.drain_->acknowledge();
 }
 
 void BlkQueue::fail(Slot& slot, int32_t result) {
@@ -188,6 +216,8 @@ BlkQueue::Slot* BlkQueue::take_parked() {
 
 void BlkQueue::retry() {
   home_.assert_here();
+  retry_asked_ = drain_.has_value();
+  if (retry_asked_) return;
   for (Slot* slot = take_parked(); slot != nullptr; slot = slot->next_free)
     batch_.push_back(&slot->io);
   submit_batch();

@@ -15,9 +15,11 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "block/block_channel.h"
+#include "block/drain.h"
 #include "block/error_policy.h"
 #include "devices/virtio/blk/blk_command.h"
 #include "devices/virtio/blk/blk_metrics.h"
@@ -46,7 +48,7 @@ struct BlkShared {
   std::atomic<bool> stop_told{false};
 };
 
-class BlkQueue {
+class BlkQueue final : public block::DrainParty {
  public:
   BlkQueue(loop::EventLoop& home, uint16_t size_max, BlkShared& shared);
   BlkQueue(const BlkQueue&) = delete;
@@ -62,8 +64,12 @@ class BlkQueue {
   // The guest rang: takes at most a queue's length of requests and submits them as one batch.
   QueueHandler::Served serve(QueueRunner& runner);
 
-  // Submits again what is parked.
+  // Submits again what is parked; after a drain, if one is on.
   void retry();
+
+  // DrainParty. What is parked stays so: it is not with the image.
+  void quiesce(const block::DrainTicket& ticket) override;
+  void resume() override;
 
   const BlkQueueMetrics& metrics() const { return metrics_; }
   // From submission to the image's answer: a copy, which may leave the home. Thread: home loop.
@@ -108,6 +114,11 @@ class BlkQueue {
   std::unique_ptr<block::BlockChannel> channel_ SKIFF_GUARDED_BY(home_);
   BlkRules rules_ SKIFF_GUARDED_BY(home_);
   bool can_flush_ SKIFF_GUARDED_BY(home_) = false;
+  uint32_t in_flight_ SKIFF_GUARDED_BY(home_) = 0;
+  // While a drain is on: what to answer it with, and what to do after it.
+  std::optional<block::DrainTicket> drain_ SKIFF_GUARDED_BY(home_);
+  QueueRunner* blocked_ SKIFF_GUARDED_BY(home_) = nullptr;
+  bool retry_asked_ SKIFF_GUARDED_BY(home_) = false;
   bool stopping_ SKIFF_GUARDED_BY(home_) = false;
   Slot* parked_first_ SKIFF_GUARDED_BY(home_) = nullptr;  // In the order in which they failed.
   Slot* parked_last_ SKIFF_GUARDED_BY(home_) = nullptr;

@@ -92,7 +92,7 @@ VirtioBlk::~VirtioBlk() = default;
 void VirtioBlk::fill_config(uint16_t queue_size) {
   const block::BlockLimits& limits = shared_.image->limits();
   const uint32_t block_sectors = std::max<uint32_t>(limits.physical_block_bytes / kSectorBytes, 1);
-  config_.capacity = shared_.image->size_bytes() / kSectorBytes;
+  capacity_sectors_ = shared_.image->size_bytes() / kSectorBytes;
   config_.size_max = kSegmentBytesMax;
   config_.seg_max = std::min<uint32_t>(queue_size - kOtherDescriptors, kSegmentsMax);
   config_.blk_size = kSectorBytes;
@@ -113,6 +113,7 @@ void VirtioBlk::fill_config(uint16_t queue_size) {
 
 void VirtioBlk::read_config(uint64_t offset_bytes, std::span<uint8_t> data) const {
   virtio_blk_config now = config_;
+  now.capacity = capacity_sectors_.load(std::memory_order_relaxed);
   now.wce = shared_.write_back.load(std::memory_order_relaxed) ? 1 : 0;
   const auto bytes = std::as_bytes(std::span(&now, 1));
   std::ranges::fill(data, uint8_t{0});
@@ -128,7 +129,15 @@ void VirtioBlk::write_config(uint64_t offset_bytes, std::span<const uint8_t> dat
   shared_.write_back.store(data.front() != 0, std::memory_order_relaxed);
 }
 
-void VirtioBlk::attach(VirtioTransport& transport) { queues_->attach(transport, *this); }
+void VirtioBlk::attach(VirtioTransport& transport) {
+  transport_ = &transport;
+  queues_->attach(transport, *this);
+}
+
+void VirtioBlk::capacity_changed() {
+  capacity_sectors_.store(shared_.image->size_bytes() / kSectorBytes, std::memory_order_relaxed);
+  transport_->interrupt_config();
+}
 
 void VirtioBlk::start(const VirtioStart& start) { queues_->start(start); }
 

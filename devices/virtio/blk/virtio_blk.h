@@ -7,11 +7,14 @@
 
 #include <linux/virtio_blk.h>
 
+#include <atomic>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 
 #include "block/block_channel.h"
+#include "block/drain.h"
 #include "block/error_policy.h"
 #include "devices/virtio/blk/blk_queue.h"
 #include "devices/virtio/queue_set.h"
@@ -56,6 +59,11 @@ class VirtioBlk final : public VirtioDevice, private QueueOwner {
   // the same time as stop().
   void retry_failed();
 
+  // For the image's DrainPoint.
+  block::DrainParty& drain_party() { return queue_; }
+  // The image has another size; it was drained meanwhile. Tells the driver. Thread: any.
+  void capacity_changed();
+
   // Thread: any.
   const BlkQueueMetrics& metrics() const { return queue_.metrics(); }
   // Thread: home loop.
@@ -73,7 +81,9 @@ class VirtioBlk final : public VirtioDevice, private QueueOwner {
 
   const std::string name_;
   uint64_t features_ = 0;
-  virtio_blk_config config_ = {};
+  virtio_blk_config config_ = {};  // But for what may change.
+  std::atomic<uint64_t> capacity_sectors_{0};
+  VirtioTransport* transport_ = nullptr;
   BlkShared shared_;
   BlkQueue queue_;
   std::unique_ptr<QueueSet> queues_;
