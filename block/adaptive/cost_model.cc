@@ -26,7 +26,9 @@ constexpr uint8_t kJudgeEvery = 8;
 
 // One request in so many is spent on learning.
 constexpr uint32_t kExploreEvery = 256;
-constexpr uint8_t kMaxExploreShift = 6;
+constexpr uint8_t kMaxHandOverShift = 6;
+constexpr uint8_t kMaxCallShift = 4;
+constexpr uint32_t kMaxCallsTogether = 8;
 constexpr uint32_t kMaxTogether = 32;
 // Worse by this much is clearly worse.
 constexpr double kClearly = 1.25;
@@ -120,16 +122,19 @@ double CostModel::gain_ns(const Kind& kind, const Cell& cell) const {
 bool CostModel::inline_is_better(const Kind& kind, const Cell& cell) const {
   if (kind.call.count() == 0) return false;
   const auto call_ns = static_cast<double>(kind.call.mean_ns());
-  const auto async_ns =
-      static_cast<double>(hand_over(cell, hand_over_way(cell)).per_request.mean_ns());
+  const HandOver& other = hand_over(cell, hand_over_way(cell));
+  const auto async_ns = static_cast<double>(other.per_request.mean_ns());
   const double gain = gain_ns(kind, cell);
   const double others_wait_ns = others_per_ns_ * call_ns * call_ns / 2;
   const bool is_now = cell.way == Way::kInline;
-  const double margin_ns = async_ns * (is_now ? -kWorthAChange : kWorthAChange);
+  // A miss costs little beside what follows it, but it is spent for nothing.
+  const double scale_ns = options_.nowait ? call_ns : async_ns;
+  const double margin_ns = scale_ns * (is_now ? -kWorthAChange : kWorthAChange);
   if (gain - others_wait_ns < margin_ns) return false;
-  // By the usual times: the rare ones are nobody's excuse to hold the others up.
+  // By the least that was seen: a bad moment must not be what allows to hold the others up.
   const double harmless_ns =
-      std::max({async_ns - call_ns, static_cast<double>(wake_.mean_ns()) / 2, kUsualCallbackNs});
+      std::max({static_cast<double>(other.per_request.fastest_ns()) - call_ns,
+                static_cast<double>(wake_.fastest_ns()), kUsualCallbackNs});
   if (is_shared(async_ns) && call_ns > harmless_ns * (is_now ? 1 : kToEnter)) return false;
   return static_cast<double>(kind.call.tail_ns()) <
          static_cast<double>(options_.hold_cap_ns) * (is_now ? 1 : kToEnter);
@@ -173,12 +178,17 @@ bool CostModel::start_exploring(const Kind& kind, Cell& cell, uint32_t depth) {
       static_cast<double>(hand_over(cell, hand_over_way(cell)).per_request.mean_ns());
   const double ratio =
       calls_now ? async_ns / std::max(call_ns, 1.0) : call_ns / std::max(async_ns, 1.0);
-  const bool settled = ratio > kClearly && kind.call.count() > 0;
+  // Also where a call is cheaper and yet not made, for the others' sake.
+  const bool refused = !calls_now && ratio < 1;
+  const bool settled = (ratio > kClearly || refused) && kind.call.count() > 0;
   const auto rarer = static_cast<uint8_t>(cell.explore_shift + 1);
-  cell.explore_shift = settled ? std::min(rarer, kMaxExploreShift) : uint8_t{0};
-  // A call is measured alone; the other ways only beside as many as usual.
+  const uint8_t rarest = calls_now ? kMaxHandOverShift : kMaxCallShift;
+  cell.explore_shift = settled ? std::min(rarer, rarest) : uint8_t{0};
+  // The ring is measured beside as many requests as usual. Calls that are tried rarely are tried
+  // several at once, so that an estimate that was wrong does not stay so for long.
   const uint32_t together = std::min(depth, kMaxTogether);
-  const uint32_t burst = calls_now ? 4 * together : 1U;
+  const uint32_t calls = std::min(1U << cell.explore_shift, kMaxCallsTogether);
+  const uint32_t burst = calls_now ? 4 * together : calls;
   cell.burst_unmeasured = static_cast<uint8_t>(calls_now ? together : 0U);
   schedule_exploring(cell, burst);
   if (!calls_now && !may_try_inline(cell)) return false;

@@ -7,8 +7,8 @@
 // is the time between two completions. Inline is chosen where it costs less, when also
 //   - what it makes others wait is less than what it saves: their rate times half the square of the
 //     call's time;
-//   - on a loop to which much else comes, the call itself is no longer than what it saves, or than
-//     half of what the loop's waking up would cost them;
+//   - on a loop to which much else comes, the call itself is no longer than what it saves at least,
+//     or than the loop's waking up would cost them at least;
 //   - 99 of 100 calls end within 200 us (20 us on a vCPU's loop) and before the next timer.
 // Where others waited for longer in sum than was saved, inline is switched off for a while, longer
 // each time. The way not taken is tried now and then: at most for one request in 256, ever more

@@ -17,6 +17,8 @@ constexpr double kNewest = 1.0 / 8;
 constexpr double kOutlier = 4;
 constexpr double kExcessNewest = 1.0 / 512;
 constexpr uint64_t kSettled = 8;
+// The first may be such times, with nothing to compare them with until a short one comes.
+constexpr double kFirstOutlier = 8;
 constexpr uint32_t kHistogramFull = 1024;
 constexpr uint32_t kEnoughForTail = 128;
 // How fast the fastest is forgotten.
@@ -30,6 +32,10 @@ void ServiceTime::record(int64_t time_ns) {
   auto time = static_cast<double>(time_ns);
   fastest_ns_ =
       count_ == 0 || time < fastest_ns_ ? time : fastest_ns_ + (time - fastest_ns_) * kFastestDrift;
+  if (count_ < kSettled && count_ > 0 && time * kFirstOutlier < mean_ns_) {
+    count_ = 0;  // What came before was not it.
+    deviation_ns_ = 0;
+  }
   if (count_ >= kSettled) {
     const double usual = std::min(time, mean_ns_ * kOutlier);
     excess_ns_ += (time - usual - excess_ns_) * kExcessNewest;

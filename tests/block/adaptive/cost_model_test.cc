@@ -30,6 +30,14 @@ TEST(ServiceTimeTest, FollowsAChangeAndDoesNotFollowOneOutlier) {
   EXPECT_NEAR(static_cast<double>(time.mean_ns()), 100e3, 5e3);
 }
 
+TEST(ServiceTimeTest, AnOutlierRightAtTheStartIsForgottenAtTheFirstUsualTime) {
+  ServiceTime time;
+  time.record(4 * kMs);
+  time.record(30 * kUs);
+  EXPECT_EQ(time.mean_ns(), 30 * kUs);
+  EXPECT_LT(time.tail_ns(), 200 * kUs);
+}
+
 TEST(ServiceTimeTest, TailIsWhatOneInAHundredExceeds) {
   ServiceTime time;
   for (int i = 0; i < 1000; ++i) time.record(i % 20 == 0 ? 900 * kUs : 10 * kUs);
