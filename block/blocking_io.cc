@@ -5,11 +5,11 @@
 #include <sys/prctl.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
-#include <ctime>
 
 #include "block/io_device.h"
 #include "block/io_engine.h"

@@ -4,7 +4,6 @@
 #include <memory>
 #include <optional>
 #include <string_view>
-#include <utility>
 
 #include "block/adaptive/auto_engine.h"
 #include "block/engines/io_uring_engine.h"
@@ -13,6 +12,7 @@
 #include "block/engines/posix_aio_engine.h"
 #include "block/engines/sync_engine.h"
 #include "block/engines/thread_pool_engine.h"
+#include "block/io_device.h"
 #include "loop/event_loop.h"
 #include "loop/result.h"
 #include "loop/worker_pool.h"

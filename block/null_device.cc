@@ -8,11 +8,14 @@
 #include <cerrno>
 #include <charconv>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <numbers>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "block/block_limits.h"
@@ -45,9 +48,9 @@ template <size_t kCount>
 std::optional<uint64_t> parse_number(std::string_view text, const std::array<Unit, kCount>& units,
                                      uint64_t most) {
   uint64_t number = 0;
-  const char* const end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data(), end, number);
-  if (error != std::errc()) return std::nullopt;
+  const char* const end = std::to_address(text.end());
+  const auto [stop, failure] = std::from_chars(std::to_address(text.begin()), end, number);
+  if (failure != std::errc()) return std::nullopt;
   const std::string_view unit(stop, static_cast<size_t>(end - stop));
   for (const Unit& known : units) {
     if (unit == known.name && number <= most / known.factor) return number * known.factor;

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "block/blocking_io.h"
+#include "block/io_device.h"
 #include "block/io_engine.h"
 #include "block/request_fixup.h"
 #include "loop/check.h"

@@ -3,15 +3,17 @@
 
 #include <fcntl.h>
 #include <liburing.h>
+#include <linux/fs.h>
 #include <spdlog/fmt/fmt.h>
 #include <sys/stat.h>
 #include <sys/types.h>
-#include <sys/uio.h>
 
 #include <cstdint>
 #include <span>
 #include <string>
 
+#include "block/engines/engine_base.h"
+#include "block/io_device.h"
 #include "block/io_engine.h"
 #include "block/request_fixup.h"
 #include "loop/event_loop.h"

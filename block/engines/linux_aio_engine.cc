@@ -2,7 +2,6 @@
 #include "block/engines/linux_aio_engine.h"
 
 #include <linux/aio_abi.h>
-#include <linux/fs.h>
 #include <sys/uio.h>
 
 #include <array>
@@ -14,6 +13,8 @@
 #include <utility>
 
 #include "block/engines/aio_context.h"
+#include "block/engines/engine_base.h"
+#include "block/io_device.h"
 #include "block/io_engine.h"
 #include "block/request_fixup.h"
 #include "loop/event_loop.h"

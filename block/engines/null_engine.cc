@@ -6,6 +6,8 @@
 #include <functional>
 #include <span>
 
+#include "block/engines/engine_base.h"
+#include "block/io_device.h"
 #include "block/io_engine.h"
 #include "block/null_device.h"
 #include "block/request_fixup.h"

@@ -3,7 +3,7 @@
 
 #include <aio.h>
 #include <fcntl.h>
-#include <signal.h>
+#include <sys/types.h>
 
 #include <array>
 #include <cerrno>
@@ -13,6 +13,7 @@
 #include <span>
 #include <utility>
 
+#include "block/io_device.h"
 #include "block/io_engine.h"
 #include "block/request_fixup.h"
 #include "loop/cpu_set.h"
