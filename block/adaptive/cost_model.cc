@@ -171,7 +171,7 @@ void CostModel::schedule_exploring(Cell& cell, uint32_t burst) {
   cell.explore_in = (kExploreEvery * burst) << cell.explore_shift;
 }
 
-bool CostModel::start_exploring(const Kind& kind, Cell& cell, uint32_t depth) {
+bool CostModel::start_exploring(Kind& kind, Cell& cell, uint32_t depth) {
   const bool calls_now = cell.way == Way::kInline;
   const auto call_ns = static_cast<double>(kind.call.mean_ns());
   const auto async_ns =
@@ -192,6 +192,7 @@ bool CostModel::start_exploring(const Kind& kind, Cell& cell, uint32_t depth) {
   cell.burst_unmeasured = static_cast<uint8_t>(calls_now ? together : 0U);
   schedule_exploring(cell, burst);
   if (!calls_now && !may_try_inline(cell)) return false;
+  if (!calls_now) kind.call.forget_rare();
   cell.burst_way = calls_now ? hand_over_way(cell) : Way::kInline;
   cell.burst_left = static_cast<uint8_t>(burst);
   return true;

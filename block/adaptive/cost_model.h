@@ -135,7 +135,7 @@ class CostModel {
   bool inline_is_off();
   bool may_try_inline(const Cell& cell);
   void judge(const Kind& kind, Cell& cell);
-  bool start_exploring(const Kind& kind, Cell& cell, uint32_t depth);
+  bool start_exploring(Kind& kind, Cell& cell, uint32_t depth);
   void schedule_exploring(Cell& cell, uint32_t burst);
   Choice make_choice(const Kind& kind, const Cell& cell, Way way, uint32_t depth);
 

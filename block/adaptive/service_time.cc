@@ -13,9 +13,10 @@ namespace {
 constexpr double kNewest = 1.0 / 8;
 // One time that is longer says that this thread was not running rather than what the file is like.
 // In the mean it counts as so many times the mean: a file that has become slow says so again. What
-// is above goes into an average of its own, over so many that one does not matter.
+// is above goes into an average of its own, over so many and for so long that one does not matter.
 constexpr double kOutlier = 4;
 constexpr double kExcessNewest = 1.0 / 512;
+constexpr double kExcessOverNs = 20e6;
 constexpr uint64_t kSettled = 8;
 // The first may be such times, with nothing to compare them with until a short one comes.
 constexpr double kFirstOutlier = 8;
@@ -38,7 +39,7 @@ void ServiceTime::record(int64_t time_ns) {
   }
   if (count_ >= kSettled) {
     const double usual = std::min(time, mean_ns_ * kOutlier);
-    excess_ns_ += (time - usual - excess_ns_) * kExcessNewest;
+    excess_ns_ += (time - usual - excess_ns_) * std::min(kExcessNewest, mean_ns_ / kExcessOverNs);
     time = usual;
   }
   ++count_;
@@ -72,7 +73,15 @@ int64_t ServiceTime::highest_in(size_t bucket) {
 
 void ServiceTime::count_in_histogram(int64_t time_ns) {
   ++histogram_[bucket_of(time_ns)];
-  if (++in_histogram_ < kHistogramFull) return;
+  if (++in_histogram_ >= kHistogramFull) halve_histogram();
+}
+
+void ServiceTime::forget_rare() {
+  excess_ns_ /= 2;
+  halve_histogram();
+}
+
+void ServiceTime::halve_histogram() {
   in_histogram_ = 0;
   for (uint16_t& count : histogram_) {
     count = static_cast<uint16_t>(count / 2);

@@ -14,6 +14,9 @@ namespace skiff::block {
 class ServiceTime {
  public:
   void record(int64_t time_ns);
+  // Halves what is known of rare times: for what is tried so seldom that it would keep the memory
+  // of one bad moment for very long.
+  void forget_rare();
 
   uint64_t count() const { return count_; }
   // The rest is 0 before the first record().
@@ -31,6 +34,7 @@ class ServiceTime {
   static size_t bucket_of(int64_t time_ns);
   static int64_t highest_in(size_t bucket);
   void count_in_histogram(int64_t time_ns);
+  void halve_histogram();
 
   uint64_t count_ = 0;
   double mean_ns_ = 0;
