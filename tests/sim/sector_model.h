@@ -56,6 +56,7 @@ class SectorModel {
     for (uint64_t i = first; i < first + count; ++i) {
       Sector& sector = sectors_[i];
       if (++sector.writers > 1) sector.contested = true;
+      ++sector.writes;
       sector.possible.insert(stamp);
     }
     for (Read& read : reads_)
@@ -75,12 +76,15 @@ class SectorModel {
   struct Read {
     uint64_t first = 0;
     std::vector<std::set<Stamp>> possible;
+    std::vector<uint64_t> writes;  // Begun until then.
   };
   using ReadId = std::list<Read>::iterator;
   ReadId read_begins(uint64_t first, uint64_t count) {
-    Read read{first, {}};
+    Read read{first, {}, {}};
     for (uint64_t i = first; i < first + count; ++i) {
       read.possible.push_back(sectors_[i].possible);
+      // None that is under way may count as over when the read ends.
+      read.writes.push_back(sectors_[i].writers == 0 ? sectors_[i].writes : kForeign);
       ++sectors_[i].readers;
     }
     return reads_.insert(reads_.end(), std::move(read));
@@ -97,9 +101,8 @@ class SectorModel {
       const uint64_t number = read.first + i;
       const Stamp stamp = stamp_of(bytes.subspan(i * kSectorBytes, kSectorBytes), number);
       if (!read.possible[i].contains(stamp) && wrong == size()) wrong = number;
-      // What was seen while nobody wrote stays.
-      if (sector.writers == 0 && sector.possible.contains(stamp) &&
-          read.possible[i] == sector.possible)
+      // What was seen while nobody wrote, from the read's begin to its end, stays.
+      if (sector.writes == read.writes[i] && sector.possible.contains(stamp))
         sector.possible = {stamp};
     }
     return wrong;
@@ -110,6 +113,7 @@ class SectorModel {
     std::set<Stamp> possible = {kZeroes};
     uint32_t writers = 0;
     uint32_t readers = 0;
+    uint64_t writes = 0;  // Begun so far.
     bool contested = false;
   };
   std::vector<Sector> sectors_;
