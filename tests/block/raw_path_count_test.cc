@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // A program of its own, because it counts every allocation and every lock of the process.
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <pthread.h>
 
-#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -13,10 +11,12 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "block/aligned_buffer.h"
 #include "block/block_channel.h"
+#include "block/file_device.h"
 #include "block/io_engine.h"
 #include "block/open_image.h"
 #include "loop/event_loop.h"

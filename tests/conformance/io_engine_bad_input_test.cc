@@ -2,8 +2,8 @@
 // What no engine can do, and what each of them says then: what the blocking system call says.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/types.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -14,8 +14,10 @@
 #include <vector>
 
 #include "block/io_engine.h"
+#include "block/request_fixup.h"
 #include "loop/unique_fd.h"
 #include "tests/conformance/io_engine_suite.h"
+#include "tests/temp_dir.h"
 
 namespace skiff::block {
 namespace {

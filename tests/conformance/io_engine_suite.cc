@@ -4,10 +4,9 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
+#include <sys/types.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -19,8 +18,10 @@
 #include <utility>
 #include <vector>
 
+#include "block/io_device.h"
 #include "block/io_engine.h"
 #include "block/null_device.h"
+#include "block/request_fixup.h"
 #include "loop/event_loop.h"
 #include "loop/result.h"
 #include "loop/unique_fd.h"

@@ -12,15 +12,19 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
+#include "block/io_device.h"
+#include "block/request_fixup.h"
 #include "loop/event_loop.h"
 #include "loop/result.h"
+#include "loop/unique_fd.h"
 #include "loop/worker_pool.h"
 #include "tests/conformance/io_engine_suite.h"
+#include "tests/temp_dir.h"
 
 namespace skiff::block {
 namespace {

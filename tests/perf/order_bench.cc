@@ -7,8 +7,8 @@
 // dsync: one write with RWF_DSYNC. 4 KiB overwrites of a preallocated file, O_DIRECT and buffered;
 // rounds are interleaved.
 #include <fcntl.h>
-#include <liburing.h>
-#include <sys/uio.h>
+#include <linux/fs.h>
+#include <linux/io_uring.h>
 #include <unistd.h>
 
 #include <algorithm>

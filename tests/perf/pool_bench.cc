@@ -7,6 +7,7 @@
 //
 // Status 1 when the median stall is more than 100 us, or a worker inherited its submitter's CPU.
 #include <sched.h>
+#include <time.h>
 
 #include <algorithm>
 #include <array>
@@ -15,7 +16,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
 #include <memory>
 #include <vector>
 

@@ -12,7 +12,6 @@
 #include <cstdint>
 #include <string>
 
-#include "loop/file.h"
 #include "loop/result.h"
 #include "loop/unique_fd.h"
 #include "tests/temp_dir.h"

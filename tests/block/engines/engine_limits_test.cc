@@ -8,7 +8,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,7 +17,6 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <utility>
 
 #include "block/io_engine.h"
@@ -57,7 +55,7 @@ struct Bench {
   bool make_loop(EventLoop::Backend backend = EventLoop::Backend::kAuto) {
     auto made = EventLoop::create({.backend = backend});
     if (made) loop = *std::move(made);
-    return made.has_value();
+    return loop != nullptr;
   }
   loop::Result<std::unique_ptr<IoEngine>> make_engine(IoEngineKind kind) {
     return make_io_engine(kind, {.fd = fd.get(), .direct_io = true}, *loop, *pool);

@@ -4,10 +4,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <array>
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "block/io_engine.h"
@@ -104,6 +105,7 @@ TEST(NullEngineTest, WithoutLatencyABatchCompletesInTheNextTurn) {
   std::vector<size_t> order;
   auto reads = make_reads(32, order);
   std::vector<IoRequest*> batch;
+  batch.reserve(reads.size());
   for (Numbered& read : reads) batch.push_back(&read.io);
   engine.submit(batch);
   EXPECT_THAT(order, ElementsAre());
@@ -119,6 +121,7 @@ TEST(NullEngineTest, FloodLeavesTheTurnToOthersInBetween) {
   std::vector<size_t> order;
   auto reads = make_reads(1000, order);
   std::vector<IoRequest*> batch;
+  batch.reserve(reads.size());
   for (Numbered& read : reads) batch.push_back(&read.io);
   engine.submit(batch);
   size_t others = 0;
