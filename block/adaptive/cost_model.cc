@@ -178,8 +178,8 @@ bool CostModel::start_exploring(Kind& kind, Cell& cell, uint32_t depth) {
       static_cast<double>(hand_over(cell, hand_over_way(cell)).per_request.mean_ns());
   const double ratio =
       calls_now ? async_ns / std::max(call_ns, 1.0) : call_ns / std::max(async_ns, 1.0);
-  // Also where a call is cheaper and yet not made, for the others' sake.
-  const bool refused = !calls_now && ratio < 1;
+  // Also where a call is cheaper and yet not made, and where others would wait for the trial.
+  const bool refused = !calls_now && (ratio < 1 || cell.shared);
   const bool settled = (ratio > kClearly || refused) && kind.call.count() > 0;
   const auto rarer = static_cast<uint8_t>(cell.explore_shift + 1);
   const uint8_t rarest = calls_now ? kMaxHandOverShift : kMaxCallShift;
