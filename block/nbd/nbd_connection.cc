@@ -95,6 +95,7 @@ int64_t NbdConnection::issue(NbdCommand& command) {
 }
 
 // libnbd holds its lock while it calls these two: they only take notes.
+// NOLINTNEXTLINE(readability-function-size): the parameters are libnbd's.
 int NbdConnection::on_extent(void* command, const char* context, uint64_t /*offset_bytes*/,
                              uint32_t* entries, size_t entry_count, int* /*error*/) {
   auto& self = *static_cast<NbdCommand*>(command);

@@ -2,7 +2,6 @@
 #include "block/nbd/nbd_connector.h"
 
 #include <netdb.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <spdlog/fmt/fmt.h>
@@ -24,7 +23,6 @@
 
 #include "block/nbd/nbd_url.h"
 #include "loop/check.h"
-#include "loop/event_loop.h"
 #include "loop/log.h"
 #include "loop/result.h"
 #include "loop/unique_fd.h"

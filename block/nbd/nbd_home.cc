@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "block/block_channel.h"
 #include "block/nbd/nbd_channel.h"

@@ -17,6 +17,7 @@
 #include "block/nbd/nbd_export.h"
 #include "block/nbd/nbd_handle.h"
 #include "block/nbd/nbd_home.h"
+#include "block/nbd/nbd_job.h"
 #include "block/nbd/nbd_negotiation.h"
 #include "block/nbd/unflushed_writes.h"
 #include "loop/event_loop.h"

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "block/block_channel.h"
+#include "block/file_device.h"
 #include "block/nbd/nbd_channel.h"
 #include "block/nbd/nbd_home.h"
 #include "block/nbd/nbd_url.h"
@@ -16,6 +17,7 @@
 #include "loop/log.h"
 #include "loop/mutex.h"
 #include "loop/result.h"
+#include "loop/thread_annotations.h"
 #include "loop/worker_pool.h"
 
 namespace skiff::block {

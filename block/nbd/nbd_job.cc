@@ -2,14 +2,12 @@
 #include "block/nbd/nbd_job.h"
 
 #include <libnbd.h>
-#include <sys/uio.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <utility>
 
 #include "block/block_channel.h"
 #include "block/iovec_copy.h"

@@ -9,12 +9,13 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "block/block_channel.h"
+#include "block/file_device.h"
 #include "block/open_image.h"
 #include "loop/result.h"
 #include "tests/block/nbd/nbd_fixture.h"

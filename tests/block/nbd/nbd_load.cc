@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "block/block_channel.h"
 #include "loop/event_loop.h"

@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "block/block_channel.h"
-#include "block/nbd/nbd_image.h"
 #include "loop/io_thread.h"
 #include "tests/block/nbd/nbd_fixture.h"
 #include "tests/block/nbd/nbd_load.h"

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "block/block_channel.h"
 #include "tests/temp_dir.h"
