@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // What a guest's driver does to a disk is what happens to the file.
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <cstdint>
-#include <cstdlib>
 #include <optional>
 #include <string>
 
-#include "loop/unique_fd.h"
+#include "tests/guest/disks.h"
 #include "tests/guest/guest.h"
 #include "tests/guest/skiff_process.h"
 
@@ -20,37 +18,6 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr uint64_t kDiskBytes = 64 << 20;
-
-std::string disk(const std::string& path, const std::string& more = "") {
-  return "path=" + path + ",format=raw" + more;
-}
-
-bool can_do_direct_io(const std::string& path) {
-  return static_cast<bool>(loop::UniqueFd(::open(path.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC)));
-}
-
-// A loop device over a file: takes O_DIRECT where the file's own file system does not, as tmpfs
-// did until Linux 6.6, and is a block device.
-class LoopDevice {
- public:
-  explicit LoopDevice(const ScratchFile& file) {
-    static const bool loaded = std::system("load loop >/dev/null 2>&1 || true") == 0;
-    EXPECT_TRUE(loaded);
-    for (int i = 0; i < 8 && path_.empty(); ++i) {
-      const std::string path = "/dev/loop" + std::to_string(i);
-      if (std::system(("losetup " + path + " " + file.path() + " 2>/dev/null").c_str()) == 0)
-        path_ = path;
-    }
-    EXPECT_FALSE(path_.empty()) << "losetup failed: a place for files with O_DIRECT, or root?";
-  }
-  ~LoopDevice() { EXPECT_EQ(std::system(("losetup -d " + path_).c_str()), 0); }
-  LoopDevice(const LoopDevice&) = delete;
-  LoopDevice& operator=(const LoopDevice&) = delete;
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 struct Way {
   std::string bus;

@@ -185,8 +185,9 @@ loop::UniqueFd connect_unix(const std::string& path) {
 
 ControlClient::ControlClient(const std::string& path) : fd_(connect_unix(path)) {}
 
-std::string ControlClient::ask(const std::string& command) {
-  const std::string line = "{\"command\": \"" + command + "\"}\n";
+std::string ControlClient::ask(const std::string& command, const std::string& members) {
+  const std::string line =
+      "{\"command\": \"" + command + "\"" + (members.empty() ? "" : ", " + members) + "}\n";
   EXPECT_EQ(::send(fd_.get(), line.data(), line.size(), MSG_NOSIGNAL),
             static_cast<ssize_t>(line.size()));
   std::string answer;

@@ -80,8 +80,8 @@ class ControlClient {
  public:
   // Waits for somebody to listen.
   explicit ControlClient(const std::string& path);
-  // Sends one command and returns the line that answers it.
-  std::string ask(const std::string& command);
+  // Sends one command, with more members as JSON has them, and returns the line that answers it.
+  std::string ask(const std::string& command, const std::string& members = "");
 
  private:
   loop::UniqueFd fd_;
