@@ -11,6 +11,7 @@
 
 namespace skiff::block {
 
+// NOLINTNEXTLINE(performance-unnecessary-value-param): an image that injects them keeps them.
 loop::Result<void> BlockBackend::set_faults(FaultRules /*rules*/) {
   return loop::Error(
       loop::ErrorKind::kUnsupported,

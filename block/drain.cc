@@ -61,7 +61,7 @@ void DrainPoint::leave(DrainParty& party, std::function<void()> left) {
   home_.assert_here();
   const auto found = std::ranges::find(members_, &party, &DrainMember::key);
   SKIFF_CHECK(found != members_.end());
-  const std::shared_ptr<DrainMember> member = *found;
+  const std::shared_ptr<DrainMember> member = std::move(*found);
   members_.erase(found);
   stop_waiting(*member);
   // Behind all that is on its way to the party.

@@ -18,7 +18,6 @@
 #include "block/probe.h"
 #include "block/request_fixup.h"
 #include "loop/check.h"
-#include "loop/clock.h"
 #include "loop/event_loop.h"
 #include "loop/event_loop_state.h"
 

@@ -2,6 +2,7 @@
 #include "block/adaptive/cost_model.h"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -301,7 +302,8 @@ void CostModel::async_done(const Request& request, ServiceMode mode, int64_t lat
 
 void CostModel::submit_took(int64_t time_ns) {
   if (time_ns < kStallNs) {
-    if (watch_soon_ > 0 && --watch_soon_ == 0) stalls_seen_ = 0;
+    if (watch_soon_ > 0) --watch_soon_;
+    if (watch_soon_ == 0) stalls_seen_ = 0;
     return;
   }
   AdaptiveCounters::add(counters_.submit_stalls);

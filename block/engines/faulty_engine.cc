@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "block/engines/faulty_engine.h"
 
-#include <sys/uio.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
@@ -12,6 +10,7 @@
 
 #include "block/block_channel.h"
 #include "block/filters/fault_plan.h"
+#include "block/filters/fault_rules.h"
 #include "block/io_engine.h"
 #include "block/request_fixup.h"
 #include "loop/check.h"

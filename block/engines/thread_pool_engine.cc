@@ -5,6 +5,7 @@
 #include <span>
 #include <utility>
 
+#include "block/io_device.h"
 #include "block/io_engine.h"
 #include "block/request_fixup.h"
 #include "loop/event_loop.h"

@@ -9,8 +9,8 @@
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -54,10 +54,9 @@ constexpr std::array<std::pair<std::string_view, int>, 12> kErrors = {{{"EIO", E
 std::optional<uint64_t> parse_number(std::string_view text, std::span<const Unit> units,
                                      uint64_t most) {
   uint64_t number = 0;
-  const char* const end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data(), end, number);
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc()) return std::nullopt;
-  const std::string_view unit(stop, static_cast<size_t>(end - stop));
+  const std::string_view unit = text.substr(static_cast<size_t>(stop - text.data()));
   for (const Unit& known : units)
     if (unit == known.name && number <= most / known.factor) return number * known.factor;
   return std::nullopt;
@@ -76,10 +75,10 @@ bool assign(T& target, std::optional<uint64_t> value) {
 
 // Without strtod, which asks the locale what a decimal point is.
 bool assign_probability(double& target, std::string_view text) {
-  const char* const end = text.data() + text.size();
   double value = 0;
-  const auto [stop, error] = std::from_chars(text.data(), end, value);
-  if (error != std::errc() || stop != end || !(value >= 0 && value <= 1)) return false;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool is_whole = stop == text.data() + text.size();
+  if (error != std::errc() || !is_whole || !(value >= 0 && value <= 1)) return false;
   target = value;
   return true;
 }

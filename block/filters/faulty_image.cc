@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "block/filters/faulty_image.h"
 
-#include <sys/uio.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <memory>
@@ -56,6 +54,7 @@ class FaultyChannel final : public BlockChannel {
     held_.release_all();
     below_->hurry();
   }
+  const AdaptiveCounters* adaptive_counters() const override { return below_->adaptive_counters(); }
 
  private:
   // A write of which only the beginning reaches the disk. Allocated: such a write is rare.

@@ -15,6 +15,7 @@
 #include "loop/event_loop.h"
 #include "loop/home.h"
 #include "loop/result.h"
+#include "loop/thread_annotations.h"
 
 namespace skiff::block {
 namespace {
@@ -47,6 +48,7 @@ class ThrottledChannel final : public BlockChannel {
     held_.release_all();
     below_->hurry();
   }
+  const AdaptiveCounters* adaptive_counters() const override { return below_->adaptive_counters(); }
 
  private:
   void release(std::span<const HeldRequest> due) {
