@@ -21,6 +21,7 @@
 #include "block/filters/faulty_image.h"
 #include "block/filters/throttled_image.h"
 #include "block/formats/raw_image.h"
+#include "block/io_engine.h"
 #include "block/nbd/nbd_image.h"
 #include "block/nbd/nbd_url.h"
 #include "block/null_device.h"

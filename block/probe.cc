@@ -3,11 +3,13 @@
 
 #include <fcntl.h>
 #include <liburing.h>
+#include <linux/fs.h>
 #include <linux/stat.h>
 #include <spdlog/fmt/fmt.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
