@@ -55,6 +55,7 @@ Result<void> DiskBench::guard_data() {
 Result<std::vector<EngineResult>> DiskBench::run() {
   SKIFF_RETURN_IF_ERROR(guard_data());
   std::vector<EngineResult> results;
+  results.reserve(options_.engines.size());
   for (const block::IoEngineKind kind : options_.engines)
     results.push_back({.engine = std::string(block::engine_name(kind))});
   for (uint32_t round = 1; round <= options_.rounds; ++round) {
@@ -89,14 +90,14 @@ Result<void> DiskBench::measure(EngineResult& result, block::IoEngineKind kind, 
   auto outcome = (*turn)->run(options_.duration_ns / options_.rounds, hooks);
   turn_ = nullptr;
   if (!outcome) return outcome.error().with_context("Engine", result.engine);
-  RoundSample& sample = outcome->sample;
+  const RoundSample& sample = outcome->sample;
   progress.seconds = sample.seconds;
   progress.iops = sample.iops();
   progress.turn_ended = true;
   on_progress_(progress);
   // A turn cut short says less than the whole ones; but better that than nothing.
   const bool wanted = !interrupted_ || (result.rounds.empty() && sample.ios() != 0);
-  if (wanted) result.rounds.push_back(std::move(sample));
+  if (wanted) result.rounds.push_back(sample);
   return {};
 }
 
