@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "vmm/bench/request_source.h"
 
-#include <algorithm>
 #include <cstdint>
 
 #include "block/block_channel.h"

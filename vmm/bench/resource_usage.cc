@@ -5,13 +5,12 @@
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
 #include <fstream>
-#include <utility>
+#include <string>
 
 #include "loop/result.h"
 #include "loop/unique_fd.h"
