@@ -3,8 +3,10 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "block/file_device.h"

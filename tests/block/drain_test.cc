@@ -12,7 +12,6 @@
 #include <optional>
 #include <random>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "loop/event_loop.h"

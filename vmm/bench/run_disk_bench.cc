@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "vmm/bench/run_disk_bench.h"
 
+#include <signal.h>
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <cstdio>
 #include <fstream>
+#include <ios>
 #include <list>
 #include <memory>
 #include <string>
