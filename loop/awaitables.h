@@ -97,7 +97,9 @@ class OneShot {
   }
   T await_resume() {
     SKIFF_CHECK(value_.has_value());
-    return *std::exchange(value_, std::nullopt);
+    T value = *std::move(value_);
+    value_.reset();
+    return value;
   }
 
  private:

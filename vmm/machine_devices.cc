@@ -12,8 +12,10 @@
 #include <optional>
 #include <utility>
 
+#include "block/block_channel.h"
 #include "block/drain.h"
 #include "block/file_device.h"
+#include "block/filters/fault_rules.h"
 #include "block/open_image.h"
 #include "devices/acpi/acpi_pm.h"
 #include "devices/acpi/reset_port.h"
@@ -27,6 +29,7 @@
 #include "devices/pci/pci_bus.h"
 #include "devices/rtc/cmos_rtc.h"
 #include "devices/serial/uart16550.h"
+#include "devices/virtio/blk/blk_queue.h"
 #include "devices/virtio/blk/virtio_blk.h"
 #include "devices/virtio/console/console_port.h"
 #include "devices/virtio/console/virtio_console.h"

@@ -12,6 +12,7 @@
 #include "block/block_channel.h"
 #include "block/file_device.h"
 #include "tests/block/formats/raw_fixture.h"
+#include "tests/temp_dir.h"
 
 namespace skiff::block {
 namespace {
