@@ -17,7 +17,9 @@
 #include "block/block_channel.h"
 #include "block/filters/fault_plan.h"
 #include "block/filters/fault_rules.h"
+#include "block/testing/fake_channel.h"
 #include "loop/check.h"
+#include "loop/result.h"
 #include "loop/thread.h"
 #include "tests/block/filters/filter_fixture.h"
 
@@ -90,6 +92,7 @@ TEST_F(FaultyImageTest, SameSeedSameFaults) {
     channel_.reset();
     open(rules);
     std::vector<bool> failed;
+    failed.reserve(200);
     for (int i = 0; i < 200; ++i) failed.push_back(run(BlockOp::kRead, 0, 512) != 0);
     return failed;
   };

@@ -9,7 +9,6 @@
 #include <functional>
 #include <memory>
 #include <random>
-#include <utility>
 #include <vector>
 
 #include "block/block_channel.h"
@@ -80,7 +79,8 @@ TEST_F(ThrottledImageTest, RequestRateIsHitWithinTwoPercent) {
 TEST_F(ThrottledImageTest, ByteRateIsHitWithinTwoPercentWhateverTheSizes) {
   open({.bytes = {.total = 1 << 20}});
   const Done done = saturate(4, 10, [this](uint32_t number) -> Sent& {
-    return send(number % 2 == 0 ? BlockOp::kRead : BlockOp::kWrite, 0, 512 * (1 + number % 31));
+    return send(number % 2 == 0 ? BlockOp::kRead : BlockOp::kWrite, 0,
+                size_t{512} * (1 + number % 31));
   });
   EXPECT_NEAR(done.bytes / 10, 1 << 20, 0.02 * (1 << 20));
 }
@@ -89,6 +89,7 @@ TEST_F(ThrottledImageTest, ReadsAndWritesHaveRatesOfTheirOwn) {
   open({.requests = {.read = 100, .write = 300}});
   const uint32_t depth = 8;
   std::vector<Sent*> slots;
+  slots.reserve(size_t{2} * depth);
   for (uint32_t i = 0; i < 2 * depth; ++i)
     slots.push_back(&send(i < depth ? BlockOp::kRead : BlockOp::kWrite, 0, 512));
   std::array<double, 2> done = {};
@@ -108,6 +109,7 @@ TEST_F(ThrottledImageTest, AfterAPauseABurstGoesAtOnceAndThenTheRateHolds) {
   open({.requests = {.total = 100, .burst = 50}});
   loop_.advance_ns(60 * kSecondNs);
   std::vector<Sent*> sent;
+  sent.reserve(61);
   for (int i = 0; i < 61; ++i) sent.push_back(&send(BlockOp::kRead, 0, 512));
   loop_.run_until_idle();
   // The bucket's 50, and the one that goes when all before it are paid.
@@ -131,6 +133,7 @@ TEST_F(ThrottledImageTest, RequestLargerThanTheRateGoesAndTheNextOnePays) {
 TEST_F(ThrottledImageTest, WaitingRequestsGoInTheOrderInWhichTheyCame) {
   open({.requests = {.total = 1000, .burst = 1}});
   std::vector<Sent*> sent;
+  sent.reserve(20);
   for (int i = 0; i < 20; ++i) sent.push_back(&send(BlockOp::kRead, 0, 512));
   for (int i = 0; i < 20; ++i) loop_.advance_ns(1'000'000);
   for (size_t i = 1; i < sent.size(); ++i) {
@@ -142,6 +145,7 @@ TEST_F(ThrottledImageTest, WaitingRequestsGoInTheOrderInWhichTheyCame) {
 TEST_F(ThrottledImageTest, HurryEndsTheWaitingAtOnce) {
   open({.requests = {.total = 1, .burst = 1}});
   std::vector<Sent*> sent;
+  sent.reserve(10);
   for (int i = 0; i < 10; ++i) sent.push_back(&send(BlockOp::kWrite, 0, 512));
   loop_.run_until_idle();
   EXPECT_EQ(channel_->in_flight(), 8u);

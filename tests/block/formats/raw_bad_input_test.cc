@@ -2,15 +2,13 @@
 // Files that change under a running machine, and requests that nobody should send.
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sched.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
+#include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
@@ -19,6 +17,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "block/block_channel.h"
@@ -83,7 +82,7 @@ TEST_F(RawBadInputTest, ThousandSegmentsOfAnySizeMoveTheirBytes) {
   open();
   for (const uint32_t segments : {1024u, 1025u, 3000u}) {
     // Of one byte each, but for what makes the sum whole sectors.
-    const size_t bytes = (segments / 512 + 2) * 512;
+    const size_t bytes = size_t{512} * (segments / 512 + 2);
     auto out = pattern(bytes, segments);
     std::vector<std::byte> in(bytes);
     const auto cut = [&](std::vector<std::byte>& memory) {

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "block/formats/raw_channel.h"
-
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -13,8 +11,6 @@
 #include <random>
 #include <span>
 #include <string>
-#include <string_view>
-#include <utility>
 #include <vector>
 
 #include "block/aligned_buffer.h"

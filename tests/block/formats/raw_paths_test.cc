@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The ways of a request that are not a read or a write of its bytes: flushes that share one system
 // call, FUA, zeroes that have to be written out, block status.
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -15,7 +14,7 @@
 #include <vector>
 
 #include "block/block_channel.h"
-#include "block/formats/status_job.h"
+#include "block/file_device.h"
 #include "block/io_engine.h"
 #include "block/request_fixup.h"
 #include "tests/block/formats/raw_fixture.h"

@@ -105,6 +105,21 @@ TEST(BenchReport, TheTableComparesWithTheFirstEngine) {
   EXPECT_THAT(table, HasSubstr("threads    IOPS of the rounds 50 to 50; 0.500 times sync"));
 }
 
+TEST(BenchReport, AnEngineThatChoosesSaysWhatItChose) {
+  std::vector results = {engine_of("sync", {round_of(8, 1)}),
+                         engine_of("auto", {round_of(4, 1), round_of(4, 1)})};
+  results[1].rounds[0].chosen.inline_calls = 3;
+  results[1].rounds[0].chosen.ring_waits = 1;
+  results[1].rounds[1].chosen.inline_calls = 3;
+  results[1].rounds[1].chosen.pool_calls = 1;
+  EXPECT_THAT(bench_table(options_of(), results),
+              HasSubstr("auto: 75.0 % by a blocking call, 12.5 % alone on the ring"));
+  const auto json = nlohmann::json::parse(bench_json(options_of(), results));
+  EXPECT_FALSE(json[0].contains("chosen"));
+  EXPECT_EQ(json[1]["chosen"]["inline"], 6);
+  EXPECT_EQ(json[1]["chosen"]["pool"], 1);
+}
+
 TEST(BenchReport, TheTableSaysWhenNotAllSystemCallsWereCounted) {
   std::vector results = {engine_of("sync", {round_of(100, 1)})};
   EXPECT_THAT(bench_table(options_of(), results), Not(HasSubstr("System calls")));

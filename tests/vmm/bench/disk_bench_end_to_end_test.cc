@@ -68,6 +68,13 @@ class DiskBenchEngine : public ::testing::TestWithParam<block::IoEngineKind> {
     const auto json = nlohmann::json::parse(outcome.out);
     ASSERT_EQ(json.size(), 1u);
     expect_result(json[0], name);
+    const bool chooses = GetParam() == block::IoEngineKind::kAuto;
+    EXPECT_EQ(json[0].contains("chosen"), chooses);
+    if (!chooses) return;
+    uint64_t chosen = 0;
+    for (const char* way : {"inline", "ring_wait", "ring_async", "pool"})
+      chosen += json[0]["chosen"][way].get<uint64_t>();
+    EXPECT_GE(chosen, json[0]["ios"].get<uint64_t>());
   }
   Words direct_if_needed() const {
     return GetParam() == block::IoEngineKind::kLinuxAio ? Words{"--direct"} : Words{};
