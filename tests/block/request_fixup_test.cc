@@ -178,6 +178,7 @@ TEST_F(RequestFixupTest, ManySegmentsAreCutWhereBlocksEnd) {
   constexpr size_t kCount = 1024;
   std::vector<char> bytes(kSegment * kCount);
   std::vector<iovec> many;
+  many.reserve(kCount);
   for (size_t i = 0; i < kCount; ++i) many.push_back({bytes.data() + i * kSegment, kSegment});
   progress_.begin(IoOp::kWrite, 0, bytes.size(), many);
   uint64_t done_bytes = 0;
