@@ -44,6 +44,7 @@ constexpr std::string_view block_op_name(BlockOp op) {
 }
 
 class BlockChannel;
+struct AdaptiveCounters;
 struct BlockRequest;
 struct FaultRules;
 
@@ -92,6 +93,8 @@ class BlockChannel {
   // Lets go, in a later turn, what is held back on purpose (for a rate, for an injected delay), so
   // that whoever waits for the channel to be empty need not wait for that.
   virtual void hurry() {}
+  // What an engine that chooses has chosen; null with any other. Any thread.
+  virtual const AdaptiveCounters* adaptive_counters() const { return nullptr; }
 };
 
 // The most that one read or write may move.

@@ -35,4 +35,47 @@ struct AdaptiveCounters {
   }
 };
 
+// A reading of the counters, or the sum of several engines'.
+struct AdaptiveTotals {
+  uint64_t inline_calls = 0;
+  uint64_t ring_waits = 0;
+  uint64_t ring_asyncs = 0;
+  uint64_t pool_calls = 0;
+  uint64_t nowait_misses = 0;
+  uint64_t explored = 0;
+  uint64_t revisions = 0;
+  uint64_t regrets = 0;
+  uint64_t submit_stalls = 0;
+
+  // Requests, each once.
+  uint64_t requests() const { return inline_calls + ring_waits + ring_asyncs + pool_calls; }
+  void add(const AdaptiveTotals& more) {
+    inline_calls += more.inline_calls;
+    ring_waits += more.ring_waits;
+    ring_asyncs += more.ring_asyncs;
+    pool_calls += more.pool_calls;
+    nowait_misses += more.nowait_misses;
+    explored += more.explored;
+    revisions += more.revisions;
+    regrets += more.regrets;
+    submit_stalls += more.submit_stalls;
+  }
+  void add(const AdaptiveCounters& more) { add(totals_of(more)); }
+
+  static AdaptiveTotals totals_of(const AdaptiveCounters& counters) {
+    const auto read = [](const AdaptiveCounters::Counter& counter) {
+      return counter.load(std::memory_order_relaxed);
+    };
+    return {.inline_calls = read(counters.inline_calls),
+            .ring_waits = read(counters.ring_waits),
+            .ring_asyncs = read(counters.ring_asyncs),
+            .pool_calls = read(counters.pool_calls),
+            .nowait_misses = read(counters.nowait_misses),
+            .explored = read(counters.explored),
+            .revisions = read(counters.revisions),
+            .regrets = read(counters.regrets),
+            .submit_stalls = read(counters.submit_stalls)};
+  }
+};
+
 }  // namespace skiff::block

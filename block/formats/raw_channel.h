@@ -30,6 +30,9 @@ class RawChannel final : public BlockChannel, private FlushCoalescer::Client {
   void submit(std::span<BlockRequest* const> batch) override;
   // The parts of a request that is carried out in several count as well.
   uint32_t in_flight() const override { return in_flight_; }
+  const AdaptiveCounters* adaptive_counters() const override {
+    return engine_->adaptive_counters();
+  }
 
   // For the detours.
   RawImage& image() const { return image_; }

@@ -70,6 +70,13 @@ std::string comparison(std::span<const EngineResult> results) {
   return text;
 }
 
+// What engine auto did, in all rounds.
+block::AdaptiveTotals choices_of(const EngineResult& result) {
+  block::AdaptiveTotals sum;
+  for (const RoundSample& round : result.rounds) sum.add(round.chosen);
+  return sum;
+}
+
 std::string notes(const DiskBenchOptions& options, std::span<const EngineResult> results) {
   std::string text;
   bool all_syscalls = true;
@@ -80,6 +87,17 @@ std::string notes(const DiskBenchOptions& options, std::span<const EngineResult>
       text +=
           fmt::format("{}: {} I/Os were due at the end and not sent: it cannot do {} a second\n",
                       result.engine, summary.missed, options.rate);
+    }
+    if (const auto chosen = choices_of(result); chosen.requests() != 0) {
+      const auto percent = [&](uint64_t part) {
+        return 100 * static_cast<double>(part) / static_cast<double>(chosen.requests());
+      };
+      text += fmt::format(
+          "{}: {:.1f} % by a blocking call, {:.1f} % alone on the ring, {:.1f} % beside others on "
+          "it, {:.1f} % on workers; {:.2f} % to learn, {} changes of mind\n",
+          result.engine, percent(chosen.inline_calls), percent(chosen.ring_waits),
+          percent(chosen.ring_asyncs), percent(chosen.pool_calls), percent(chosen.explored),
+          chosen.revisions);
     }
     if (summary.share_latency.count() != 0) {
       const loop::LatencyHistogram& share = summary.share_latency;
@@ -103,6 +121,14 @@ Json latency_json(const loop::LatencyHistogram& latency) {
           {"p99", latency.percentile_ns(99)},
           {"p999", latency.percentile_ns(99.9)},
           {"max", latency.max_ns()}};
+}
+
+Json choices_json(const block::AdaptiveTotals& chosen) {
+  return {{"inline", chosen.inline_calls},         {"ring_wait", chosen.ring_waits},
+          {"ring_async", chosen.ring_asyncs},      {"pool", chosen.pool_calls},
+          {"nowait_misses", chosen.nowait_misses}, {"explored", chosen.explored},
+          {"revisions", chosen.revisions},         {"regrets", chosen.regrets},
+          {"submit_stalls", chosen.submit_stalls}};
 }
 
 Json round_json(const RoundSample& round) {
@@ -144,6 +170,8 @@ Json engine_json(const DiskBenchOptions& options, const EngineResult& result) {
     object["share_rate"] = options.share_rate;
     object["share_lat_ns"] = latency_json(summary.share_latency);
   }
+  if (const auto chosen = choices_of(result); chosen.requests() != 0)
+    object["chosen"] = choices_json(chosen);
   object["rounds"] = Json::array();
   for (const RoundSample& round : result.rounds) object["rounds"].push_back(round_json(round));
   return object;

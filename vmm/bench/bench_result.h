@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "block/adaptive/adaptive_counters.h"
 #include "loop/latency_histogram.h"
 
 namespace skiff::vmm {
@@ -21,6 +22,7 @@ struct RoundSample {
   uint64_t missed = 0;  // With a rate.
   int64_t cpu_ns = 0;
   uint64_t context_switches = 0;
+  block::AdaptiveTotals chosen;  // By an engine that chooses, the warm-up included.
   loop::LatencyHistogram latency;
   loop::LatencyHistogram share_latency;  // Of the second stream; empty without one.
 

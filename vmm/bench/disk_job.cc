@@ -75,6 +75,10 @@ void DiskJob::start(Span span, std::function<void()> on_end) {
   submit_ready(now_ns);
 }
 
+void DiskJob::add_choices(block::AdaptiveTotals& totals) const {
+  if (const block::AdaptiveCounters* chosen = channel_->adaptive_counters()) totals.add(*chosen);
+}
+
 void DiskJob::stop() {
   home_.assert_here();
   stopping_ = true;

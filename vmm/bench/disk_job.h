@@ -15,6 +15,7 @@
 #include <optional>
 #include <vector>
 
+#include "block/adaptive/adaptive_counters.h"
 #include "block/aligned_buffer.h"
 #include "block/block_channel.h"
 #include "loop/event_loop.h"
@@ -67,6 +68,8 @@ class DiskJob {
   void start(Span span, std::function<void()> on_end);
   void stop();  // Does nothing once it has ended.
   const JobRecord& record() const { return record_; }
+  // Adds what the disk's engine has chosen, if it chooses. Any thread.
+  void add_choices(block::AdaptiveTotals& totals) const;
   // Any thread: requests so far, those of the warm-up included.
   uint64_t completed() const { return completed_.load(std::memory_order_relaxed); }
 

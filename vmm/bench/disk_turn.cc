@@ -268,6 +268,7 @@ Result<DiskTurn::Outcome> DiskTurn::run(int64_t duration_ns, const Hooks& hooks)
     sample.writes += record.writes;
     sample.missed += record.missed;
     sample.latency.merge(record.latency);
+    host->job->add_choices(sample.chosen);
     if (host->share) sample.share_latency.merge(host->share->record().latency);
     end_ns = std::max(end_ns, record.end_ns);
   }
