@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 
+#include "block/adaptive/adaptive_counters.h"
 #include "loop/latency_histogram.h"
 #include "vmm/bench/bench_result.h"
 #include "vmm/bench/disk_bench_options.h"
@@ -39,7 +40,7 @@ std::string row(const DiskBenchOptions& options, const EngineResult& result) {
   const EngineSummary summary = summarise(result);
   const loop::LatencyHistogram& latency = summary.latency;
   const std::string syscalls =
-      summary.syscalls_per_io
+      summary.syscalls_per_io && result.syscalls
           ? fmt::format("{}{:.3f}", result.syscalls->all ? "" : ">=", *summary.syscalls_per_io)
           : "?";
   return fmt::format(
@@ -158,7 +159,7 @@ Json engine_json(const DiskBenchOptions& options, const EngineResult& result) {
       {"lat_ns", latency_json(summary.latency)},
       {"cpu_ns_per_io", summary.cpu_ns_per_io},
       {"switches_per_io", summary.switches_per_io}};
-  if (summary.syscalls_per_io) {
+  if (summary.syscalls_per_io && result.syscalls) {
     object["syscalls_per_io"] = *summary.syscalls_per_io;
     object["syscalls_counted_by"] = result.syscalls->all ? kByTracepoint : kByLoops;
   }

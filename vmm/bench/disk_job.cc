@@ -2,17 +2,21 @@
 #include "vmm/bench/disk_job.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <utility>
 
+#include "block/adaptive/adaptive_counters.h"
 #include "block/aligned_buffer.h"
 #include "block/block_channel.h"
 #include "loop/check.h"
 #include "loop/event_loop.h"
 #include "vmm/bench/rate_pacer.h"
+#include "vmm/bench/request_source.h"
 
 namespace skiff::vmm {
 namespace {

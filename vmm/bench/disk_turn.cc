@@ -15,7 +15,6 @@
 #include "block/file_device.h"
 #include "block/io_engine.h"
 #include "block/open_image.h"
-#include "loop/check.h"
 #include "loop/event_loop.h"
 #include "loop/io_thread.h"
 #include "loop/result.h"
@@ -106,7 +105,7 @@ Result<void> DiskTurn::start_threads() {
     make_jobs(host, static_cast<uint32_t>(index));
   });
   for (const auto& host : hosts_)
-    if (host->error) return *host->error;
+    if (const auto& error = host->error) return *error;
   return {};
 }
 
