@@ -5,7 +5,8 @@
 
 JOBS=$(nproc)
 FUZZ_SECONDS=${SKIFF_FUZZ_SECONDS:-60}
-GUEST_REPEAT=${SKIFF_GUEST_REPEAT:-10}
+GUEST_REPEAT=${SKIFF_GUEST_REPEAT:-3}
+SIM_SEEDS=${SKIFF_SIM_SEEDS:-3000}
 
 purpose_of() {
   case $1 in
@@ -20,6 +21,7 @@ purpose_of() {
     tidy) echo "clang-tidy" ;;
     tsan) echo "the unit tests with the thread sanitizer" ;;
     fuzz) echo "each fuzzer for $FUZZ_SECONDS s" ;;
+    sim) echo "the block layer over injected faults: $SIM_SEEDS more seeds" ;;
     guest-repeat) echo "stock guests, $GUEST_REPEAT times" ;;
     guest-long) echo "stock guests: many boots, many processors, much data" ;;
   esac
@@ -28,7 +30,7 @@ purpose_of() {
 counter_of() {
   case $1 in
     unit | asan | clang | tsan) echo ctest ;;
-    payload | guest | guest-repeat | guest-long) echo gtest ;;
+    payload | guest | sim | guest-repeat | guest-long) echo gtest ;;
     *) echo none ;;
   esac
 }
@@ -196,6 +198,11 @@ step_tidy() {
   # It reads the compile commands of the clang preset, and needs the precompiled headers that a build makes.
   build_preset clang && run-clang-tidy-19 -quiet -p "$ROOT_DIR/build/clang" -j "$JOBS" \
       "^$ROOT_DIR/(loop|block|devices|firmware|vmm|tests)/.*\.cc\$"
+}
+
+step_sim() {
+  build_preset dev || return 1
+  SKIFF_SIM_SEEDS=$SIM_SEEDS PATH=$ROOT_DIR/build/dev/bin:$PATH sh -c "$(run_programs sim_tests)"
 }
 
 step_fuzz() {
