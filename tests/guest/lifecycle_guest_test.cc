@@ -14,7 +14,6 @@ namespace skiff::guest {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 // Ends at the first press, which it sees as a key of the keyboard.
 constexpr const char* kWaitForPowerButton = R"sh(

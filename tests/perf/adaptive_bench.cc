@@ -6,13 +6,13 @@
 // The engines take turns of 100 ms in each round, so that what disturbs the machine disturbs all of
 // them. "auto" is there twice: the second against the first is what the measurement itself is
 // worth.
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -29,8 +29,10 @@
 #include "block/adaptive/adaptive_counters.h"
 #include "block/aligned_buffer.h"
 #include "block/file_device.h"
+#include "block/io_device.h"
 #include "block/io_engine.h"
 #include "block/null_device.h"
+#include "block/request_fixup.h"
 #include "loop/event_loop.h"
 #include "loop/latency_histogram.h"
 #include "loop/unique_fd.h"
@@ -215,6 +217,7 @@ using Rounds = std::array<std::vector<Turn>, kEngines.size()>;
 
 std::vector<double> column(const std::vector<Turn>& turns, double Turn::* what) {
   std::vector<double> values;
+  values.reserve(turns.size());
   for (const Turn& turn : turns) values.push_back(turn.*what);
   return values;
 }

@@ -50,6 +50,8 @@ TEST(DiskBenchOptions, EveryWordIsUnderstood) {
   given.rate = "1000";
   given.share = "20000";
   given.size = "2g";
+  given.iops = "5000";
+  given.bps = "100m";
   given.plot = "out.svg";
   const auto options = parse_disk_bench(given);
   ASSERT_TRUE(options) << options.error().message();
@@ -64,6 +66,8 @@ TEST(DiskBenchOptions, EveryWordIsUnderstood) {
   EXPECT_EQ(options->rate, 1000u);
   EXPECT_EQ(options->share_rate, 20'000u);
   EXPECT_EQ(options->size_bytes, uint64_t{2} << 30);
+  EXPECT_EQ(options->throttle.requests.total, 5000u);
+  EXPECT_EQ(options->throttle.bytes.total, uint64_t{100} << 20);
 }
 
 TEST(DiskBenchOptions, EveryEngineHasItsName) {
@@ -124,7 +128,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadWord{&DiskBenchWords::rounds, "0", "rounds"},
         BadWord{&DiskBenchWords::rate, "0", "rate"}, BadWord{&DiskBenchWords::rate, "1e6", "rate"},
         BadWord{&DiskBenchWords::share, "-1", "share"},
-        BadWord{&DiskBenchWords::size, "512", "size"},
+        BadWord{&DiskBenchWords::size, "512", "size"}, BadWord{&DiskBenchWords::iops, "0", "iops"},
+        BadWord{&DiskBenchWords::bps, "511", "bps"},
         BadWord{&DiskBenchWords::plot, "disk.img", "plot"}));
 
 TEST(DiskBenchOptions, TooMuchMemoryForBuffersIsRefused) {

@@ -13,6 +13,7 @@
 #include "block/drain.h"
 #include "block/error_policy.h"
 #include "block/testing/fake_channel.h"
+#include "devices/testing/guest_driver.h"
 #include "tests/devices/virtio/blk/blk_fixture.h"
 
 namespace skiff::devices {

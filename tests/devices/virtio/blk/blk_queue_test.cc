@@ -20,7 +20,6 @@
 namespace skiff::devices {
 namespace {
 
-using block::BlockOp;
 using ::testing::ElementsAre;
 
 class BlkQueueTest : public BlkFixture {
