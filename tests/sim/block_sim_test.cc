@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <list>
 #include <memory>
@@ -32,6 +34,7 @@
 #include "block/filters/throttled_image.h"
 #include "block/formats/raw_image.h"
 #include "block/io_engine.h"
+#include "block/request_fixup.h"
 #include "loop/event_loop.h"
 #include "loop/log.h"
 #include "loop/testing/manual_loop.h"

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "block/error_policy.h"
 #include "block/io_engine.h"
 #include "loop/check.h"
 #include "loop/result.h"

@@ -9,10 +9,9 @@
 #include <memory>
 #include <utility>
 
-#include "block/block_channel.h"
 #include "block/testing/fake_channel.h"
 #include "loop/testing/manual_loop.h"
-#include "vmm/bench/request_source.h"
+#include "vmm/bench/disk_bench_options.h"
 
 namespace skiff::vmm {
 namespace {

@@ -4,15 +4,18 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "block/block_channel.h"
 #include "block/testing/fake_channel.h"
+#include "loop/result.h"
 #include "loop/testing/manual_loop.h"
 #include "loop/unique_fd.h"
 #include "tests/temp_dir.h"

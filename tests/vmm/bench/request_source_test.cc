@@ -4,12 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
 #include "block/block_channel.h"
+#include "vmm/bench/disk_bench_options.h"
 #include "vmm/bench/rate_pacer.h"
 
 namespace skiff::vmm {
@@ -54,7 +54,7 @@ TEST(RequestSource, AMixIsHalfReadsAndHalfWritesWhateverTheBlock) {
     ++all[block];
     if (next.op == BlockOp::kRead) ++reads[block];
   }
-  for (size_t i = 0; i < 2; ++i) EXPECT_NEAR(reads[i], all[i] / 2, 500);
+  for (size_t i = 0; i < 2; ++i) EXPECT_NEAR(reads[i], all[i] / 2.0, 500);
 }
 
 TEST(RequestSource, JobsInSequenceHavePartsOfTheirOwn) {
