@@ -88,6 +88,17 @@ Result<void> take_duration(int64_t& target, const std::string& text) {
   return {};
 }
 
+// The limits of the disk itself, as iops= and bps= of a machine's disk.
+Result<void> take_limits(block::ThrottleLimits& limits, const DiskBenchWords& words) {
+  if (!words.iops.empty())
+    SKIFF_RETURN_IF_ERROR(take_number(limits.requests.total, "iops", words.iops, kBenchRateMax));
+  if (words.bps.empty()) return {};
+  const auto rate = bench_size(words.bps);
+  if (!rate || *rate < 512) return refusal("bps", words.bps, "bytes a second, like 512k or 100M");
+  limits.bytes.total = *rate;
+  return {};
+}
+
 Result<void> take_sizes(DiskBenchOptions& options, const DiskBenchWords& words) {
   constexpr std::string_view kBlocks = "a multiple of 512, up to 256M, like 4k or 1M";
   constexpr uint64_t kBlockMax = uint64_t{256} << 20;
@@ -157,6 +168,7 @@ Result<DiskBenchOptions> parse_disk_bench(const DiskBenchWords& words) {
     SKIFF_RETURN_IF_ERROR(take_number(options.rate, "rate", words.rate, kBenchRateMax));
   if (!words.share.empty())
     SKIFF_RETURN_IF_ERROR(take_number(options.share_rate, "share", words.share, kBenchRateMax));
+  SKIFF_RETURN_IF_ERROR(take_limits(options.throttle, words));
   SKIFF_RETURN_IF_ERROR(check_together(options));
   return options;
 }

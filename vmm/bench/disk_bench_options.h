@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "block/filters/throttled_image.h"
 #include "block/io_engine.h"
 #include "loop/result.h"
 
@@ -35,6 +36,7 @@ struct DiskBenchOptions {
   uint64_t rate = 0;        // I/Os a second, all jobs together. 0: as fast as they complete.
   uint64_t share_rate = 0;  // Of a second stream on each job's thread. 0: none.
   uint64_t size_bytes = 0;  // Only the first bytes of the disk. 0: all of it.
+  block::ThrottleLimits throttle;
   bool direct = false;
   bool overwrite = false;
   bool json = false;
@@ -54,6 +56,8 @@ struct DiskBenchWords {
   std::string rate;
   std::string share;
   std::string size;
+  std::string iops;
+  std::string bps;
   bool direct = false;
   bool overwrite = false;
   bool json = false;

@@ -76,7 +76,8 @@ Result<void> DiskTurn::open_images(block::IoEngineKind kind) {
                          .format = block::ImageFormat::kRaw,
                          .access = access,
                          .direct = options_.direct ? block::DirectIo::kOn : block::DirectIo::kOff,
-                         .engine = kind},
+                         .engine = kind,
+                         .throttle = options_.throttle},
                         *pool_);
   if (!image) return image.error();
   image_ = *std::move(image);

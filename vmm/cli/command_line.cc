@@ -79,6 +79,8 @@ void declare_bench_disk(CLI::App& disk, DiskBenchWords& words) {
          "A second stream of N I/Os a second to a null device on each job's thread; its latencies "
          "are reported too");
   option("--size", words.size, "SIZE", "Use only the first SIZE bytes");
+  option("--iops", words.iops, "N", "Limit the disk, as iops= of skiff run --disk does");
+  option("--bps", words.bps, "SIZE", "Limit the disk, as bps= of skiff run --disk does");
   disk.add_flag("--direct", words.direct, "O_DIRECT: past the page cache");
   disk.add_flag("--overwrite", words.overwrite, "Write even where there is data, destroying it");
   disk.add_flag("--json", words.json, "Print the results as JSON");
