@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "block/filters/throttled_image.h"
 #include "block/io_engine.h"
 #include "loop/result.h"
 #include "vmm/config/option_text.h"
