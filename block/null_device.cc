@@ -4,22 +4,19 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <charconv>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <numbers>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 #include "block/block_limits.h"
 #include "block/request_fixup.h"
+#include "block/units.h"
 #include "loop/result.h"
 
 namespace skiff::block {
@@ -34,39 +31,15 @@ constexpr uint64_t kMaxBytes = uint64_t{1} << 62;
 constexpr uint64_t kMaxLatencyNs = 10'000'000'000;
 constexpr double kSigma = 0.5;
 
-struct Unit {
-  std::string_view name;
-  uint64_t factor;
-};
-constexpr std::array kSizes = {Unit{"", 1}, Unit{"K", uint64_t{1} << 10},
-                               Unit{"M", uint64_t{1} << 20}, Unit{"G", uint64_t{1} << 30},
-                               Unit{"T", uint64_t{1} << 40}};
-constexpr std::array kTimes = {Unit{"ns", 1}, Unit{"us", 1000}, Unit{"ms", 1'000'000},
-                               Unit{"s", 1'000'000'000}, Unit{"", 1}};
-
-template <size_t kCount>
-std::optional<uint64_t> parse_number(std::string_view text, const std::array<Unit, kCount>& units,
-                                     uint64_t most) {
-  uint64_t number = 0;
-  const char* const end = std::to_address(text.end());
-  const auto [stop, failure] = std::from_chars(std::to_address(text.begin()), end, number);
-  if (failure != std::errc()) return std::nullopt;
-  const std::string_view unit(stop, static_cast<size_t>(end - stop));
-  for (const Unit& known : units) {
-    if (unit == known.name && number <= most / known.factor) return number * known.factor;
-  }
-  return std::nullopt;
-}
-
 bool assign_field(NullDevice::Options& options, std::string_view key, std::string_view value) {
   if (key == "size") {
-    const auto size = parse_number(value, kSizes, kMaxBytes);
+    const auto size = parse_bytes(value, kMaxBytes);
     if (!size || *size < kSectorBytes || *size % kSectorBytes != 0) return false;
     options.size_bytes = *size;
     return true;
   }
   if (key == "latency") {
-    const auto latency = parse_number(value, kTimes, kMaxLatencyNs);
+    const auto latency = parse_time_ns(value, kMaxLatencyNs);
     if (!latency) return false;
     options.latency_ns = static_cast<int64_t>(*latency);
     return true;

@@ -10,12 +10,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <string_view>
 #include <system_error>
 #include <utility>
 
 #include "block/block_channel.h"
+#include "block/units.h"
 #include "loop/result.h"
 
 namespace skiff::block {
@@ -27,15 +27,6 @@ using loop::Result;
 
 constexpr size_t kRulesMax = 64;
 
-struct Unit {
-  std::string_view name;
-  uint64_t factor;
-};
-constexpr std::array kSizes = {Unit{"", 1}, Unit{"K", uint64_t{1} << 10},
-                               Unit{"M", uint64_t{1} << 20}, Unit{"G", uint64_t{1} << 30},
-                               Unit{"T", uint64_t{1} << 40}};
-constexpr std::array kTimes = {Unit{"ns", 1}, Unit{"us", 1000}, Unit{"ms", 1'000'000},
-                               Unit{"s", 1'000'000'000}};
 constexpr uint64_t kDelayMaxNs = 3600'000'000'000;
 
 constexpr std::array<std::pair<std::string_view, int>, 12> kErrors = {{{"EIO", EIO},
@@ -51,19 +42,8 @@ constexpr std::array<std::pair<std::string_view, int>, 12> kErrors = {{{"EIO", E
                                                                        {"EOPNOTSUPP", EOPNOTSUPP},
                                                                        {"ENODEV", ENODEV}}};
 
-std::optional<uint64_t> parse_number(std::string_view text, std::span<const Unit> units,
-                                     uint64_t most) {
-  uint64_t number = 0;
-  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc()) return std::nullopt;
-  const std::string_view unit = text.substr(static_cast<size_t>(stop - text.data()));
-  for (const Unit& known : units)
-    if (unit == known.name && number <= most / known.factor) return number * known.factor;
-  return std::nullopt;
-}
-
-std::optional<uint64_t> parse_count(std::string_view text, uint64_t least) {
-  const auto number = parse_number(text, std::span(kSizes).first(1), FaultRule::kForEver);
+std::optional<uint64_t> parse_at_least(std::string_view text, uint64_t least) {
+  const auto number = parse_count(text);
   return number && *number >= least ? number : std::nullopt;
 }
 
@@ -100,11 +80,11 @@ bool assign_ops(FaultRule& rule, std::string_view text) {
 // OFFSET or OFFSET+LENGTH.
 bool assign_range(FaultRule& rule, std::string_view text) {
   const size_t plus = std::min(text.find('+'), text.size());
-  const auto offset = parse_number(text.substr(0, plus), kSizes, FaultRule::kForEver);
+  const auto offset = parse_bytes(text.substr(0, plus));
   if (!offset) return false;
   rule.offset_bytes = *offset;
   if (plus == text.size()) return true;
-  const auto length = parse_number(text.substr(plus + 1), kSizes, FaultRule::kForEver);
+  const auto length = parse_bytes(text.substr(plus + 1));
   if (!length || *length == 0) return false;
   rule.length_bytes = *length;
   return true;
@@ -116,14 +96,14 @@ bool assign_error(FaultRule& rule, std::string_view text) {
     rule.error = number;
     return true;
   }
-  return assign(rule.error, parse_number(text, std::span(kSizes).first(1), 133)) && rule.error > 0;
+  return assign(rule.error, parse_count(text, 133)) && rule.error > 0;
 }
 
 bool assign_torn(FaultRule& rule, std::string_view text) {
   rule.torn = true;
   rule.torn_sectors = FaultRule::kRandomSectors;
   if (text == "random") return true;
-  return assign(rule.torn_sectors, parse_number(text, std::span(kSizes).first(1), 1 << 21));
+  return assign(rule.torn_sectors, parse_count(text, 1 << 21));
 }
 
 bool assign_io(FaultRule& rule, std::string_view text) {
@@ -143,15 +123,15 @@ constexpr std::array kFields = {
     Field{"at", "OFFSET or OFFSET+LENGTH like 1M+64K", assign_range},
     Field{"nth", "1 or more",
           [](FaultRule& rule, std::string_view text) {
-            return assign(rule.nth, parse_count(text, 1));
+            return assign(rule.nth, parse_at_least(text, 1));
           }},
     Field{"every", "1 or more",
           [](FaultRule& rule, std::string_view text) {
-            return assign(rule.every, parse_count(text, 1));
+            return assign(rule.every, parse_at_least(text, 1));
           }},
     Field{"times", "1 or more",
           [](FaultRule& rule, std::string_view text) {
-            return assign(rule.times, parse_count(text, 1));
+            return assign(rule.times, parse_at_least(text, 1));
           }},
     Field{"p", "a probability from 0 to 1",
           [](FaultRule& rule, std::string_view text) {
@@ -159,7 +139,7 @@ constexpr std::array kFields = {
           }},
     Field{"delay", "0ns to 3600s like 5ms",
           [](FaultRule& rule, std::string_view text) {
-            return assign(rule.delay_ns, parse_number(text, kTimes, kDelayMaxNs));
+            return assign(rule.delay_ns, parse_time_ns(text, kDelayMaxNs));
           }},
     Field{"error",
           "EIO, ENOSPC, EDQUOT, EROFS, EPERM, EAGAIN, ENOMEM, ETIMEDOUT, EREMOTEIO, "
@@ -223,7 +203,7 @@ Result<FaultRules> FaultRules::parse(std::string_view text) {
     text.remove_prefix(std::min(end + 1, text.size()));
     if (part.empty()) continue;
     if (part.starts_with("seed=")) {
-      if (!assign(parsed.seed, parse_count(part.substr(5), 0)))
+      if (!assign(parsed.seed, parse_count(part.substr(5))))
         return invalid(part, "no seed (allowed: a number)");
       continue;
     }

@@ -123,7 +123,7 @@ class FaultyChannel final : public BlockChannel {
 }  // namespace
 
 loop::Result<std::unique_ptr<BlockChannel>> FaultyImage::open_channel(loop::EventLoop& loop) {
-  auto below = below_->open_channel(loop);
+  auto below = this->below().open_channel(loop);
   if (!below) return below.error();
   return std::unique_ptr<BlockChannel>(
       std::make_unique<FaultyChannel>(*plan_, loop, *std::move(below)));

@@ -78,7 +78,7 @@ uint64_t bytes_of(const BlockRequest& request) {
 }  // namespace
 
 ThrottledImage::ThrottledImage(const ThrottleLimits& limits, std::unique_ptr<BlockBackend> below)
-    : below_(std::move(below)) {
+    : FilterImage(std::move(below)) {
   requests_.set(limits.requests);
   bytes_.set(limits.bytes);
 }
@@ -105,14 +105,10 @@ int64_t ThrottledImage::due_ns(const BlockRequest& request, int64_t now_ns) {
 }
 
 loop::Result<std::unique_ptr<BlockChannel>> ThrottledImage::open_channel(loop::EventLoop& loop) {
-  auto below = below_->open_channel(loop);
+  auto below = this->below().open_channel(loop);
   if (!below) return below.error();
   return std::unique_ptr<BlockChannel>(
       std::make_unique<ThrottledChannel>(*this, loop, *std::move(below)));
-}
-
-loop::Result<void> ThrottledImage::set_faults(FaultRules rules) {
-  return below_->set_faults(std::move(rules));
 }
 
 }  // namespace skiff::block

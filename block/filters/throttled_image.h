@@ -9,11 +9,9 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
-#include <string>
-#include <utility>
 
 #include "block/block_channel.h"
+#include "block/filters/filter_image.h"
 #include "block/filters/token_bucket.h"
 
 namespace skiff::block {
@@ -33,19 +31,11 @@ struct ThrottleLimits {
   bool any() const { return requests.any() || bytes.any(); }
 };
 
-class ThrottledImage final : public BlockBackend {
+class ThrottledImage final : public FilterImage {
  public:
   ThrottledImage(const ThrottleLimits& limits, std::unique_ptr<BlockBackend> below);
 
-  uint64_t size_bytes() const override { return below_->size_bytes(); }
-  bool is_read_only() const override { return below_->is_read_only(); }
-  const BlockLimits& limits() const override { return below_->limits(); }
-  const std::string& name() const override { return below_->name(); }
   loop::Result<std::unique_ptr<BlockChannel>> open_channel(loop::EventLoop& loop) override;
-  loop::Result<void> resize(std::optional<uint64_t> size_bytes) override {
-    return below_->resize(size_bytes);
-  }
-  loop::Result<void> set_faults(FaultRules rules) override;
 
   // When the request may go. Thread: any.
   int64_t due_ns(const BlockRequest& request, int64_t now_ns);
@@ -61,7 +51,6 @@ class ThrottledImage final : public BlockBackend {
 
   Buckets requests_;
   Buckets bytes_;
-  std::unique_ptr<BlockBackend> below_;
 };
 
 }  // namespace skiff::block

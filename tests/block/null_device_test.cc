@@ -32,13 +32,13 @@ TEST(NullDeviceTest, PathSaysSizeLatencyAndDistribution) {
 
   EXPECT_EQ(NullDevice::parse("null:latency=2ms")->latency_ns, 2'000'000);
   EXPECT_EQ(NullDevice::parse("null:latency=1s,dist=const")->latency_ns, 1'000'000'000);
-  EXPECT_EQ(NullDevice::parse("null:latency=7")->latency_ns, 7);
+  EXPECT_EQ(NullDevice::parse("null:latency=0")->latency_ns, 0);
 }
 
 TEST(NullDeviceTest, NonsenseIsRefusedAndNamed) {
   for (const std::string_view path :
        {"null:size=0", "null:size=100", "null:size=8X", "null:size=-1",
-        "null:size=", "null:latency=-1us", "null:latency=11s", "null:latency=1h",
+        "null:size=", "null:latency=-1us", "null:latency=7", "null:latency=11s", "null:latency=1h",
         "null:latency=99999999999999999999", "null:dist=uniform", "null:colour=red", "null:size",
         "null:,", "null:size=8388608T"}) {
     const auto options = NullDevice::parse(path);
