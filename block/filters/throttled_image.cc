@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "block/block_channel.h"
-#include "block/filters/fault_rules.h"
+#include "block/filters/filter_image.h"
 #include "block/filters/held_requests.h"
 #include "block/filters/token_bucket.h"
 #include "loop/event_loop.h"
