@@ -21,8 +21,8 @@ bool can_do_direct_io(const std::string& path) {
 }
 
 LoopDevice::LoopDevice(const ScratchFile& file) {
-  static const bool kLoaded = std::system("load loop >/dev/null 2>&1 || true") == 0;
-  EXPECT_TRUE(kLoaded);
+  // In the lab the driver is a module, elsewhere it is there: losetup will say.
+  [[maybe_unused]] static const int kLoaded = std::system("load loop >/dev/null 2>&1");
   for (int i = 0; i < 8 && path_.empty(); ++i) {
     const std::string path = "/dev/loop" + std::to_string(i);
     if (std::system(("losetup " + path + " " + file.path() + " 2>/dev/null").c_str()) == 0)

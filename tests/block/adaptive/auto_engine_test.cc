@@ -156,12 +156,18 @@ TEST_P(AutoEngineTest, OfAFewHundredRequestsInABatchEachCompletesOnceAndOthersGe
   open(dir_.make_file("file", pattern(kFileBytes)));
   std::vector<std::byte> buffer(4096);
   for (int i = 0; i < 2000; ++i) run(IoOp::kRead, 0, buffer);
-  const iovec iov = {buffer.data(), buffer.size()};
-  std::vector<IoRequest> requests(400);
+  constexpr size_t kRequests = 400;
+  // A buffer for each: workers fill them at the same time.
+  std::vector<std::byte> buffers(kRequests * 4096);
+  std::vector<iovec> iovs(kRequests);
+  std::vector<IoRequest> requests(kRequests);
   std::vector<IoRequest*> batch;
+  batch.reserve(kRequests);
   int completions = 0;
-  for (IoRequest& io : requests) {
-    io = {.op = IoOp::kRead, .length_bytes = 4096, .iov = {&iov, 1}, .owner = &completions};
+  for (size_t i = 0; i < kRequests; ++i) {
+    iovs[i] = {&buffers[i * 4096], 4096};
+    IoRequest& io = requests[i];
+    io = {.op = IoOp::kRead, .length_bytes = 4096, .iov = {&iovs[i], 1}, .owner = &completions};
     io.done = [](IoRequest& request, int32_t result) {
       EXPECT_EQ(result, 4096);
       ++*static_cast<int*>(request.owner);
