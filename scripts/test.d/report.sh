@@ -21,7 +21,7 @@ count_ctest() {
 }
 
 # Counts in a log of GoogleTest programs as run_programs and in_lab leave it. What a test did last in a run of its
-# program counts. Prints: passed failed skipped, and how many passed at their second try only.
+# program counts. Prints: passed failed skipped, and how many passed at a further try only.
 count_gtest() {
   awk '
     function test_name() { sub(/^\[[^]]*\] /, ""); sub(/,? .*/, ""); return run SUBSEP $0 }
@@ -62,7 +62,7 @@ run_step() {
   read -r passed failed skipped second <<<"$counts"
   # Something else than a test went wrong: a build, a tool, the lab.
   [[ $status == 0 || $failed != 0 ]] || failed=1
-  [[ ${second:-0} == 0 ]] || result="ok, $second at the second try (log: ${log#"$ROOT_DIR"/})"
+  [[ ${second:-0} == 0 ]] || result="ok, $second at a further try (log: ${log#"$ROOT_DIR"/})"
   [[ $failed == 0 ]] || result="FAILED (log: ${log#"$ROOT_DIR"/})"
   PASSED_TOTAL=$((PASSED_TOTAL + passed))
   FAILED_TOTAL=$((FAILED_TOTAL + failed))

@@ -76,7 +76,7 @@ run_programs() {
 
 # Runs the tests of programs in labs, so many tests in each that it does not wear out. Software emulation of nested
 # virtualisation does go wrong at times (docs/lab.md says what was found): tests that did not pass get one more try in a
-# new lab. The log shows both tries, and the report how many needed the second.
+# new lab. The log shows all tries, and the report how many tests needed another.
 in_lab() {
   local per_lab=$1 name filter failed=0
   for name in "${@:2}"; do
@@ -87,25 +87,28 @@ in_lab() {
   return "$failed"
 }
 
-# The tests of the program NAME that match a GoogleTest filter.
+# The tests of the program NAME that match a GoogleTest filter. A lab that hung or died (statuses 124 and 125) does not
+# use up the second try.
 in_lab_of_its_own() {
-  local name=$1 filter=$2 log=$LOGS_DIR/lab-program.log status left
+  local name=$1 left=$2 log=$LOGS_DIR/lab-program.log status labs tries=2
   echo "## run $name"
-  lab_with "$name" "$filter" | tee "$log" && status=0 || status=$?
-  echo "## status $status of $name"
-  [[ $status != 0 ]] || return 0
-  left=$(tests_left "$name" "$filter" "$log")
-  # All passed, but the program did not end well.
-  [[ -n $left ]] || return "$status"
-  echo "## again $name, in a new lab: $left"
-  lab_with "$name" "$left" && status=0 || status=$?
-  echo "## status $status of $name"
+  for ((labs = 1; labs <= 4; ++labs)); do
+    [[ $labs == 1 ]] || echo "## again $name, in a new lab: $left"
+    lab_with "$name" "$left" | tee "$log" && status=0 || status=$?
+    echo "## status $status of $name"
+    [[ $status != 0 ]] || return 0
+    left=$(tests_left "$name" "$left" "$log")
+    # Nothing is left when all passed, but the program did not end well.
+    [[ -n $left ]] || return "$status"
+    [[ $status == 124 || $status == 125 ]] || tries=$((tries - 1))
+    [[ $tries != 0 ]] || return "$status"
+  done
   return "$status"
 }
 
 lab_with() {
   SKIFF_PROGRAM=skiff GTEST_FILTER=$2 \
-    "$SCRIPTS_DIR/lab" --build "$ROOT_DIR/build/dev" --program skiff --program "$1" -- "$1"
+    "$SCRIPTS_DIR/lab" --build "$ROOT_DIR/build/dev" --timeout 180 --program skiff --program "$1" -- "$1"
 }
 
 # The names of the tests of the program NAME that match a filter (default: all), one per line.
