@@ -75,8 +75,8 @@ run_programs() {
 }
 
 # Runs the tests of programs in labs, so many tests in each that it does not wear out. Software emulation of nested
-# virtualisation does go wrong at times (docs/lab.md says what was found): tests that did not pass get one more try in a
-# new lab. The log shows all tries, and the report how many tests needed another.
+# virtualisation does go wrong at times (docs/lab.md says what was found): tests that did not pass are
+# tried up to twice more, in new labs. The log shows all tries, and the report how many tests needed another.
 in_lab() {
   local per_lab=$1 name filter failed=0
   for name in "${@:2}"; do
@@ -88,11 +88,11 @@ in_lab() {
 }
 
 # The tests of the program NAME that match a GoogleTest filter. A lab that hung or died (statuses 124 and 125) does not
-# use up the second try.
+# use up a try.
 in_lab_of_its_own() {
-  local name=$1 left=$2 log=$LOGS_DIR/lab-program.log status labs tries=2
+  local name=$1 left=$2 log=$LOGS_DIR/lab-program.log status labs tries=3
   echo "## run $name"
-  for ((labs = 1; labs <= 4; ++labs)); do
+  for ((labs = 1; labs <= 6; ++labs)); do
     [[ $labs == 1 ]] || echo "## again $name, in a new lab: $left"
     lab_with "$name" "$left" | tee "$log" && status=0 || status=$?
     echo "## status $status of $name"
