@@ -62,6 +62,7 @@ std::optional<std::string> percent_decode(std::string_view text) {
 }
 
 bool is_port(std::string_view text) {
+  if (text.size() > 5) return false;  // However many zeroes lead it.
   uint32_t port = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
   return error == std::errc() && end == text.data() + text.size() && port >= 1 && port <= 65535;

@@ -84,6 +84,7 @@ TEST(NbdUrl, WhatIsWrongIsNamedWithTheRightForm) {
   EXPECT_THAT(refusal("nbd:///disk"), HasSubstr("names no host"));
   EXPECT_THAT(refusal("nbd://h:0/"), HasSubstr("port"));
   EXPECT_THAT(refusal("nbd://h:65536/"), HasSubstr("port"));
+  EXPECT_THAT(refusal("nbd://h:000080/"), HasSubstr("port"));
   EXPECT_THAT(refusal("nbd://h:/"), HasSubstr("port"));
   EXPECT_THAT(refusal("nbd://user@h/"), HasSubstr("users"));
   EXPECT_THAT(refusal("nbd://h/?tls=1"), HasSubstr("tls=1"));
