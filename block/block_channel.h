@@ -100,6 +100,12 @@ class BlockChannel {
 // The most that one read or write may move.
 inline constexpr uint64_t kMaxTransferBytes = uint64_t{1} << 30;
 
+constexpr bool is_transfer(BlockOp op) { return op == BlockOp::kRead || op == BlockOp::kWrite; }
+
+// Of a request with a range: -EINVAL when it is unaligned, out of a disk of this size, or too
+// large; else 0.
+int32_t check_range(const BlockRequest& request, uint64_t size_bytes);
+
 class BlockBackend {
  public:
   virtual ~BlockBackend() = default;

@@ -8,6 +8,9 @@
 
 namespace skiff::block {
 
+// What offsets, lengths and sizes of disks are multiples of.
+inline constexpr uint64_t kSectorBytes = 512;
+
 struct BlockLimits {
   // Of offsets and lengths, and of buffers: what avoids a bounce or a read-modify-write.
   uint32_t alignment_bytes = 512;

@@ -18,6 +18,7 @@
 #include <string>
 
 #include "block/aligned_buffer.h"
+#include "block/block_limits.h"
 #include "block/file_lock.h"
 #include "block/request_fixup.h"
 #include "loop/log.h"
@@ -29,8 +30,6 @@ namespace {
 using loop::Error;
 using loop::ErrorKind;
 using loop::Result;
-
-constexpr uint64_t kSectorBytes = 512;
 
 Result<void> check_type(const std::string& path, mode_t mode) {
   if (S_ISREG(mode) || S_ISBLK(mode)) return {};

@@ -26,7 +26,6 @@ using loop::Error;
 using loop::ErrorKind;
 using loop::Result;
 
-constexpr uint64_t kSectorBytes = 512;
 constexpr uint64_t kMaxBytes = uint64_t{1} << 62;
 constexpr uint64_t kMaxLatencyNs = 10'000'000'000;
 constexpr double kSigma = 0.5;

@@ -19,8 +19,6 @@ constexpr uint64_t kAlignedBytes = 4096;
 constexpr uint8_t kPatience = 3;
 constexpr uint8_t kGiveUp = 16;
 
-bool is_transfer(IoOp op) { return op == IoOp::kRead || op == IoOp::kWrite; }
-
 }  // namespace
 
 int fallocate_mode(IoOp op) {

@@ -17,6 +17,7 @@
 namespace skiff::block {
 
 enum class IoOp : uint8_t { kRead, kWrite, kFlush, kDiscard, kWriteZeroes };
+constexpr bool is_transfer(IoOp op) { return op == IoOp::kRead || op == IoOp::kWrite; }
 
 // What fallocate(2) is told for kDiscard and kWriteZeroes. A hole reads back as zeroes.
 int fallocate_mode(IoOp op);

@@ -37,8 +37,6 @@ BlockOp block_op(IoOp op) {
   return BlockOp::kWriteZeroes;
 }
 
-bool is_transfer(IoOp op) { return op == IoOp::kRead || op == IoOp::kWrite; }
-
 }  // namespace
 
 // One request that is carried out step by step. Allocated: only requests that a rule picked are.

@@ -10,13 +10,12 @@
 #include <utility>
 
 #include "block/block_channel.h"
+#include "block/block_limits.h"
 #include "block/filters/fault_rules.h"
 #include "loop/mutex.h"
 
 namespace skiff::block {
 namespace {
-
-constexpr uint64_t kSectorBytes = 512;
 
 bool changes_range(BlockOp op) {
   return op == BlockOp::kWrite || op == BlockOp::kWriteZeroes || op == BlockOp::kDiscard;

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "block/block_channel.h"
+#include "block/block_limits.h"
 #include "block/formats/flush_coalescer.h"
 #include "block/formats/raw_image.h"
 #include "block/formats/status_job.h"
@@ -23,10 +24,6 @@
 
 namespace skiff::block {
 namespace {
-
-constexpr uint64_t kSectorBytes = 512;
-
-bool is_transfer(BlockOp op) { return op == BlockOp::kRead || op == BlockOp::kWrite; }
 
 // The file system or the device does not know the operation.
 bool is_refusal(int32_t result) { return result == -EOPNOTSUPP || result == -ENOSYS; }
@@ -114,14 +111,7 @@ int32_t RawChannel::check(const BlockRequest& request) const {
   const bool changes = request.op != BlockOp::kRead && request.op != BlockOp::kStatus;
   if (changes && image_.is_read_only()) return -EROFS;
   if (request.op == BlockOp::kDiscard && !image_.limits().discard) return -EOPNOTSUPP;
-  if (request.offset_bytes % kSectorBytes != 0 || request.length_bytes % kSectorBytes != 0)
-    return -EINVAL;
-  // In this order nothing wraps.
-  const uint64_t size_bytes = image_.size_bytes();
-  if (request.offset_bytes > size_bytes) return -EINVAL;
-  if (request.length_bytes > size_bytes - request.offset_bytes) return -EINVAL;
-  if (is_transfer(request.op) && request.length_bytes > kMaxTransferBytes) return -EINVAL;
-  return 0;
+  return check_range(request, image_.size_bytes());
 }
 
 bool RawChannel::needs_detour(const BlockRequest& request) const {

@@ -11,15 +11,12 @@
 #include <memory>
 
 #include "block/block_channel.h"
+#include "block/block_limits.h"
 #include "block/formats/raw_channel.h"
 #include "loop/worker_pool.h"
 
 namespace skiff::block {
-namespace {
-
-constexpr uint64_t kSectorBytes = 512;
-
-}  // namespace
+namespace {}  // namespace
 
 int32_t file_block_status(int fd, uint64_t offset_bytes, uint64_t length_bytes,
                           BlockStatus& status) {

@@ -22,7 +22,6 @@
 namespace skiff::block {
 namespace {
 
-constexpr uint64_t kSectorBytes = 512;
 // A server that still answers gets so long to do it before its connection is cut.
 constexpr int64_t kDrainNs = 2'000'000'000;
 
@@ -87,14 +86,7 @@ int32_t NbdChannel::check(const BlockRequest& request) const {
   if (request.op == BlockOp::kWriteZeroes) {
     if (!facts.zero || (request.no_fallback && !facts.fast_zero)) return -EOPNOTSUPP;
   }
-  if (request.offset_bytes % kSectorBytes != 0 || request.length_bytes % kSectorBytes != 0)
-    return -EINVAL;
-  // In this order nothing wraps.
-  if (request.offset_bytes > facts.size_bytes) return -EINVAL;
-  if (request.length_bytes > facts.size_bytes - request.offset_bytes) return -EINVAL;
-  const bool transfers = request.op == BlockOp::kRead || request.op == BlockOp::kWrite;
-  if (transfers && request.length_bytes > kMaxTransferBytes) return -EINVAL;
-  return 0;
+  return check_range(request, facts.size_bytes);
 }
 
 bool NbdChannel::may_go_fast(const NbdJob& job) const {

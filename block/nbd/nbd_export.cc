@@ -19,7 +19,6 @@ using loop::Error;
 using loop::ErrorKind;
 using loop::Result;
 
-constexpr uint64_t kSectorBytes = 512;
 // NBD protocol, "Block size constraints": what a server takes that says nothing.
 constexpr uint64_t kTransferBytesDefault = uint64_t{32} << 20;
 constexpr uint32_t kPreferredBlockBytesMax = 65536;

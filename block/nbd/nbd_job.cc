@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "block/block_channel.h"
+#include "block/block_limits.h"
 #include "block/iovec_copy.h"
 #include "block/nbd/nbd_connection.h"
 #include "block/nbd/nbd_export.h"
@@ -17,7 +18,6 @@
 namespace skiff::block {
 namespace {
 
-constexpr uint64_t kSectorBytes = 512;
 constexpr uint64_t kGatherBytesMax = uint64_t{1} << 20;
 // Lengths are 32 bits in the protocol; this is the largest whole number of any blocks below.
 constexpr uint64_t kRangeBytesMax = uint64_t{1} << 31;

@@ -9,6 +9,7 @@
 
 #include "block/error_policy.h"
 #include "block/io_engine.h"
+#include "block/units.h"
 #include "loop/check.h"
 #include "loop/result.h"
 #include "vmm/config/config_file.h"
@@ -47,14 +48,14 @@ TEST(OptionText, APartWithoutAKeyIsRefusedBehindTheFirst) {
 }
 
 TEST(OptionText, SizesKnowUnitsAndOverflow) {
-  EXPECT_EQ(parse_size("512M"), uint64_t{512} << 20);
-  EXPECT_EQ(parse_size("4096"), 4096u);
-  EXPECT_EQ(parse_size("1T"), uint64_t{1} << 40);
-  EXPECT_FALSE(parse_size("16777216T"));
-  EXPECT_FALSE(parse_size("M"));
-  EXPECT_FALSE(parse_size("-1"));
-  EXPECT_FALSE(parse_size("1.5G"));
-  EXPECT_FALSE(parse_size(""));
+  EXPECT_EQ(block::parse_bytes("512M"), uint64_t{512} << 20);
+  EXPECT_EQ(block::parse_bytes("4096"), 4096u);
+  EXPECT_EQ(block::parse_bytes("1T"), uint64_t{1} << 40);
+  EXPECT_FALSE(block::parse_bytes("16777216T"));
+  EXPECT_FALSE(block::parse_bytes("M"));
+  EXPECT_FALSE(block::parse_bytes("-1"));
+  EXPECT_FALSE(block::parse_bytes("1.5G"));
+  EXPECT_FALSE(block::parse_bytes(""));
 }
 
 TEST(MachineConfig, CpusTakeCountTopologyPinPolicyAndMask) {

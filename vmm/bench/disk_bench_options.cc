@@ -17,6 +17,7 @@
 
 #include "block/filters/throttled_image.h"
 #include "block/io_engine.h"
+#include "block/units.h"
 #include "loop/result.h"
 #include "vmm/config/option_text.h"
 
@@ -59,7 +60,7 @@ std::optional<uint64_t> bench_size(std::string_view text) {
   constexpr std::string_view kSmall = "kmgt";
   if (!upper.empty() && kSmall.find(upper.back()) != std::string_view::npos)
     upper.back() = static_cast<char>(upper.back() - 'a' + 'A');
-  return parse_size(upper);
+  return block::parse_bytes(upper);
 }
 
 Result<void> take_engines(std::vector<IoEngineKind>& target, std::string_view text) {

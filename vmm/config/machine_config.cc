@@ -17,6 +17,7 @@
 #include "block/filters/fault_rules.h"
 #include "block/filters/throttled_image.h"
 #include "block/io_engine.h"
+#include "block/units.h"
 #include "loop/cpu_set.h"
 #include "loop/log.h"
 #include "loop/result.h"
@@ -159,7 +160,7 @@ Result<void> apply_memory(MachineConfig& config, const Pairs& pairs) {
   const auto size = [&](std::string_view text) {
     constexpr uint64_t kMin = uint64_t{8} << 20;
     constexpr uint64_t kMax = uint64_t{16} << 40;
-    const auto bytes = parse_size(text);
+    const auto bytes = block::parse_bytes(text);
     if (!bytes || *bytes < kMin || *bytes > kMax || *bytes % 4096 != 0) return false;
     memory.size_bytes = *bytes;
     return true;
@@ -194,7 +195,7 @@ void add_throttle_fields(std::vector<Field>& fields, block::ThrottleLimits& limi
                       }});
   for (const auto& [name, allowed, member] : kBps)
     fields.push_back({name, allowed, [&target = limits.bytes.*member](std::string_view text) {
-                        return assign_rate(target, parse_size(text));
+                        return assign_rate(target, block::parse_bytes(text));
                       }});
 }
 

@@ -7,7 +7,6 @@
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -92,21 +91,6 @@ std::optional<uint64_t> parse_uint(std::string_view text, uint64_t min, uint64_t
   const bool is_whole = stop == text.data() + text.size();
   if (error != std::errc() || !is_whole || value < min || value > max) return std::nullopt;
   return value;
-}
-
-std::optional<uint64_t> parse_size(std::string_view text) {
-  constexpr std::string_view kUnits = "KMGT";
-  unsigned shift = 0;
-  if (!text.empty()) {
-    const size_t unit = kUnits.find(text.back());
-    if (unit != std::string_view::npos) {
-      shift = 10 * (static_cast<unsigned>(unit) + 1);
-      text.remove_suffix(1);
-    }
-  }
-  const auto value = parse_uint(text, 0, std::numeric_limits<uint64_t>::max() >> shift);
-  if (!value) return std::nullopt;
-  return *value << shift;
 }
 
 std::optional<bool> parse_switch(std::string_view text) {

@@ -40,8 +40,6 @@ loop::Result<void> apply_fields(std::string_view option, std::span<const KeyValu
                                 std::span<const Field> fields);
 
 std::optional<uint64_t> parse_uint(std::string_view text, uint64_t min, uint64_t max);
-// "512M", "2G", "4096K", "1T" or plain bytes; units are powers of 1024.
-std::optional<uint64_t> parse_size(std::string_view text);
 std::optional<bool> parse_switch(std::string_view text);  // "on" or "off".
 
 }  // namespace skiff::vmm

@@ -15,6 +15,7 @@
 #include <string>
 #include <utility>
 
+#include "block/units.h"
 #include "loop/event_loop.h"
 #include "loop/log.h"
 #include "loop/result.h"
@@ -166,7 +167,7 @@ void ControlServer::handle_line(const std::shared_ptr<Client>& client, const std
   }
   if (command == "resize-disk") {
     const bool has_size = request.contains("size");
-    const auto size_bytes = parse_size(text_of(request, "size"));
+    const auto size_bytes = block::parse_bytes(text_of(request, "size"));
     if (has_size && !size_bytes)
       return answer(refusal("\"size\" is no size (allowed: a text like \"8G\" or \"8589934592\")"));
     return machine_.resize_disk(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// What the tests of raw images share: a request that remembers how it ended, an image in a
-// directory of its own with an open channel, and an engine whose results the test makes up.
+// What the tests of raw images share: an image in a directory of its own with an open channel, and
+// an engine whose results the test makes up.
 //
 // Thread: the test's.
 #pragma once
@@ -22,39 +22,12 @@
 #include "block/io_engine.h"
 #include "loop/event_loop.h"
 #include "loop/worker_pool.h"
+#include "tests/block/block_probe.h"
 #include "tests/temp_dir.h"
 
 namespace skiff::block {
 
 inline constexpr uint64_t kDiskBytes = 1 << 20;
-
-struct Probe {
-  Probe() {
-    request.owner = this;
-    request.done = [](BlockRequest& done, int32_t outcome) {
-      auto& self = *static_cast<Probe*>(done.owner);
-      ++self.completions;
-      self.result = outcome;
-    };
-  }
-  Probe(BlockOp op, uint64_t offset_bytes, uint64_t length_bytes) : Probe() {
-    request.op = op;
-    request.offset_bytes = offset_bytes;
-    request.length_bytes = length_bytes;
-  }
-  Probe(BlockOp op, uint64_t offset_bytes, std::span<std::byte> bytes)
-      : Probe(op, offset_bytes, bytes.size()) {
-    iov = {bytes.data(), bytes.size()};
-    request.iov = {&iov, 1};
-  }
-  Probe(const Probe&) = delete;
-  Probe& operator=(const Probe&) = delete;
-
-  BlockRequest request;
-  iovec iov = {};
-  uint32_t completions = 0;
-  int32_t result = 1;
-};
 
 class RawChannelTest : public ::testing::Test {
  protected:

@@ -164,7 +164,7 @@ TEST_F(NbdBadServerTest, FlushIsNeedlessWhereThereIsNone) {
   ScriptedServer server(socket(), {.flush = false, .fua = false});
   open(server.url());
   auto out = pattern(512);
-  NbdProbe write(BlockOp::kWrite, 0, out);
+  Probe write(BlockOp::kWrite, 0, out);
   write.request.fua = true;
   EXPECT_EQ(run(write), 0);
   EXPECT_EQ(flush(), 0);
@@ -176,7 +176,7 @@ TEST_F(NbdBadServerTest, FuaIsAFlushAfterTheWriteWhereThereIsNoFua) {
   open(server.url());
   wait_for_own_connection();
   auto out = pattern(512);
-  NbdProbe write(BlockOp::kWrite, 0, out);
+  Probe write(BlockOp::kWrite, 0, out);
   write.request.fua = true;
   EXPECT_EQ(run(write), 0);
   EXPECT_EQ(server.seen().flushes, 1u);
@@ -188,7 +188,7 @@ TEST_F(NbdBadServerTest, FuaIsOneRequestWhereThereIsFua) {
   ScriptedServer server(socket(), {});
   open(server.url());
   auto out = pattern(512);
-  NbdProbe write(BlockOp::kWrite, 0, out);
+  Probe write(BlockOp::kWrite, 0, out);
   write.request.fua = true;
   EXPECT_EQ(run(write), 0);
   EXPECT_EQ(server.seen().fua, 1u);

@@ -20,37 +20,10 @@
 #include "loop/event_loop.h"
 #include "loop/result.h"
 #include "loop/worker_pool.h"
+#include "tests/block/block_probe.h"
 #include "tests/temp_dir.h"
 
 namespace skiff::block {
-
-struct NbdProbe {
-  NbdProbe() {
-    request.owner = this;
-    request.done = [](BlockRequest& done, int32_t outcome) {
-      auto& self = *static_cast<NbdProbe*>(done.owner);
-      ++self.completions;
-      self.result = outcome;
-    };
-  }
-  NbdProbe(BlockOp op, uint64_t offset_bytes, uint64_t length_bytes) : NbdProbe() {
-    request.op = op;
-    request.offset_bytes = offset_bytes;
-    request.length_bytes = length_bytes;
-  }
-  NbdProbe(BlockOp op, uint64_t offset_bytes, std::span<std::byte> bytes)
-      : NbdProbe(op, offset_bytes, bytes.size()) {
-    iov = {iovec{bytes.data(), bytes.size()}};
-    request.iov = iov;
-  }
-  NbdProbe(const NbdProbe&) = delete;
-  NbdProbe& operator=(const NbdProbe&) = delete;
-
-  BlockRequest request;
-  std::vector<iovec> iov;
-  uint32_t completions = 0;
-  int32_t result = 1;
-};
 
 class NbdFixture : public ::testing::Test {
  protected:
@@ -84,7 +57,7 @@ class NbdFixture : public ::testing::Test {
   }
   loop::Error refusal(const std::string& url) { return refusal(options(url)); }
 
-  void submit(NbdProbe& probe) {
+  void submit(Probe& probe) {
     BlockRequest* one = &probe.request;
     channel_->submit({&one, 1});
     EXPECT_EQ(probe.completions, 0u) << "completed inside submit()";
@@ -93,18 +66,18 @@ class NbdFixture : public ::testing::Test {
   void finish() {
     while (channel_->in_flight() > 0) turn();
   }
-  int32_t run(NbdProbe& probe) {
+  int32_t run(Probe& probe) {
     submit(probe);
     finish();
     EXPECT_EQ(probe.completions, 1u);
     return probe.result;
   }
   int32_t run(BlockOp op, uint64_t offset_bytes, std::span<std::byte> bytes) {
-    NbdProbe probe(op, offset_bytes, bytes);
+    Probe probe(op, offset_bytes, bytes);
     return run(probe);
   }
   int32_t run_range(BlockOp op, uint64_t offset_bytes, uint64_t length_bytes) {
-    NbdProbe probe(op, offset_bytes, length_bytes);
+    Probe probe(op, offset_bytes, length_bytes);
     return run(probe);
   }
   int32_t flush() { return run_range(BlockOp::kFlush, 0, 0); }

@@ -66,7 +66,7 @@ TEST_F(NbdImageTest, ScatteredAndVeryLargeRequestsAreWhole) {
   open(server.url());
   // More than the server takes at once, in buffers of all sizes, some of them empty.
   auto out = pattern(40 << 20);
-  NbdProbe write(BlockOp::kWrite, 4096, out.size());
+  Probe write(BlockOp::kWrite, 4096, out.size());
   size_t at = 0;
   for (size_t step = 0; at < out.size(); ++step) {
     const size_t sizes[] = {512, 0, 70'000, 3, 9'000'000, 1};
@@ -81,7 +81,7 @@ TEST_F(NbdImageTest, ScatteredAndVeryLargeRequestsAreWhole) {
   EXPECT_EQ(run(BlockOp::kRead, 4096, in), 0);
   EXPECT_TRUE(in == out);
   std::ranges::fill(in, std::byte{0});
-  NbdProbe read(BlockOp::kRead, 4096, in.size());
+  Probe read(BlockOp::kRead, 4096, in.size());
   for (at = 0; at < in.size(); at += 1 << 20)
     read.iov.push_back({in.data() + at, std::min<size_t>(1 << 20, in.size() - at)});
   read.request.iov = read.iov;
@@ -96,11 +96,11 @@ TEST_F(NbdImageTest, ManyRequestsAtOnceEachGetTheirOwn) {
   auto out = pattern(kCount * 4096);
   EXPECT_EQ(run(BlockOp::kWrite, 0, out), 0);
   std::vector<std::byte> in(out.size());
-  std::vector<std::unique_ptr<NbdProbe>> probes;
+  std::vector<std::unique_ptr<Probe>> probes;
   std::vector<BlockRequest*> batch;
   for (size_t i = 0; i < kCount; ++i) {
-    probes.push_back(std::make_unique<NbdProbe>(BlockOp::kRead, i * 4096,
-                                                std::span(in).subspan(i * 4096, 4096)));
+    probes.push_back(
+        std::make_unique<Probe>(BlockOp::kRead, i * 4096, std::span(in).subspan(i * 4096, 4096)));
     batch.push_back(&probes.back()->request);
   }
   channel_->submit(batch);
@@ -116,7 +116,7 @@ TEST_F(NbdImageTest, DiscardedAndZeroedRangesReadAsZeroesAndSayWhatTheyAre) {
   auto out = pattern(256 * 1024);
   EXPECT_EQ(run(BlockOp::kWrite, 0, out), 0);
   EXPECT_EQ(run_range(BlockOp::kDiscard, 0, 64 * 1024), 0);
-  NbdProbe zero(BlockOp::kWriteZeroes, 128 * 1024, 64 * 1024);
+  Probe zero(BlockOp::kWriteZeroes, 128 * 1024, 64 * 1024);
   zero.request.may_unmap = true;
   EXPECT_EQ(run(zero), 0);
 
@@ -126,12 +126,12 @@ TEST_F(NbdImageTest, DiscardedAndZeroedRangesReadAsZeroesAndSayWhatTheyAre) {
   std::fill_n(out.begin() + 128 * 1024, 64 * 1024, std::byte{0});
   EXPECT_TRUE(in == out);
 
-  NbdProbe status(BlockOp::kStatus, 0, kDiskBytes);
+  Probe status(BlockOp::kStatus, 0, kDiskBytes);
   EXPECT_EQ(run(status), 0);
   EXPECT_EQ(status.request.status.length_bytes, 64u * 1024);
   EXPECT_TRUE(status.request.status.reads_as_zeroes);
   EXPECT_FALSE(status.request.status.allocated);
-  NbdProbe data(BlockOp::kStatus, 64 * 1024, 4096);
+  Probe data(BlockOp::kStatus, 64 * 1024, 4096);
   EXPECT_EQ(run(data), 0);
   EXPECT_EQ(data.request.status.length_bytes, 4096u) << "more than was asked about";
   EXPECT_FALSE(data.request.status.reads_as_zeroes);
@@ -147,7 +147,7 @@ TEST_F(NbdImageTest, ServerWithoutBlockStatusIsNotAsked) {
 TEST_F(NbdImageTest, ZeroesThatMustBeFastAreRefusedByAServerThatHasNone) {
   const ServerProcess server = memory({"--filter=nozero"}, {"zeromode=emulate"});
   open(server.url());
-  NbdProbe fast(BlockOp::kWriteZeroes, 0, 4096);
+  Probe fast(BlockOp::kWriteZeroes, 0, 4096);
   fast.request.no_fallback = true;
   EXPECT_EQ(run(fast), -EOPNOTSUPP);
   EXPECT_EQ(run_range(BlockOp::kWriteZeroes, 0, 4096), 0);
@@ -163,10 +163,10 @@ TEST_P(NbdFuaTest, FuaWritesAreThere) {
       socket());
   open(server.url());
   auto out = pattern(8192);
-  NbdProbe write(BlockOp::kWrite, 4096, out);
+  Probe write(BlockOp::kWrite, 4096, out);
   write.request.fua = true;
   EXPECT_EQ(run(write), 0);
-  NbdProbe zero(BlockOp::kWriteZeroes, 4096, 512);
+  Probe zero(BlockOp::kWriteZeroes, 4096, 512);
   zero.request.fua = true;
   EXPECT_EQ(run(zero), 0);
   EXPECT_EQ(flush(), 0);

@@ -37,8 +37,8 @@ TEST_F(NbdReconnectTest, RequestsWaitForTheServerAndGoOn) {
   EXPECT_EQ(flush(), 0);
   server.stop();
   std::vector<std::byte> in(4096);
-  NbdProbe read(BlockOp::kRead, 0, in);
-  NbdProbe write(BlockOp::kWrite, 8192, out);
+  Probe read(BlockOp::kRead, 0, in);
+  Probe write(BlockOp::kWrite, 8192, out);
   submit(read);
   submit(write);
   EXPECT_EQ(channel_->in_flight(), 2u);
@@ -95,7 +95,7 @@ TEST_P(NbdForgetfulServerTest, AcknowledgedWritesThatItForgotAreWrittenAgainBefo
   EXPECT_EQ(run(BlockOp::kWrite, 0, second), 0);
   EXPECT_EQ(run(BlockOp::kWrite, 65536, first), 0);
   EXPECT_EQ(run_range(BlockOp::kDiscard, 65536, 512), 0);
-  NbdProbe zero(BlockOp::kWriteZeroes, 65536 + 1024, 512);
+  Probe zero(BlockOp::kWriteZeroes, 65536 + 1024, 512);
   EXPECT_EQ(run(zero), 0);
   server.crash();
   EXPECT_EQ(flush(), 0);
