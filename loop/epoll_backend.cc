@@ -100,6 +100,7 @@ void EpollBackend::poll(int64_t timeout_ns) {
 
 void EpollBackend::report(Source& source, uint32_t ready) {
   source.ready |= ready;
+  state_.polling.descriptors().came = true;
   if (!MessageList::is_linked(source)) state_.arrived(source);
 }
 

@@ -62,6 +62,7 @@ EventLoop::~EventLoop() {
   state_->assert_usable();
   SKIFF_CHECK(!state_->in_turn);
   SKIFF_CHECK(state_->users == 0);  // A timer, watcher or bottom half would outlive its loop.
+  SKIFF_CHECK(!state_->polling.has_pollers());
   state_->await_wakers();
   state_->take_what_came();
   for (MessageList& list : state_->ready) {
@@ -88,6 +89,8 @@ bool EventLoop::run_once(Wait wait) {
   //    the turns) have put on the ring goes to the kernel now, as late as possible and so in one
   //    batch, and as early as necessary: nothing is left behind when the thread sleeps. It sleeps
   //    only when nothing waits to be run, no message has come, and then until the next deadline.
+  //    A loop that may poll looks first, for as long as that has paid: what comes while it looks
+  //    needs no wake.
   state_->wait_for_events(wait);
   // 2. Take what has come: mail of other threads, and bottom halves that the last turn scheduled.
   //    Both after the wait, so that what ended the wait runs in this turn; and once, so that what
@@ -121,6 +124,21 @@ void EventLoop::post(std::function<void()> callback) {
 
 void EventLoop::post(Message& message) { state_->send(message); }
 
+void EventLoop::add_poller(Poller& poller) {
+  state_->assert_usable();
+  state_->polling.add(poller);
+}
+
+void EventLoop::remove_poller(Poller& poller) {
+  state_->assert_usable();
+  state_->polling.remove(poller);
+}
+
+void EventLoop::set_poll_max_ns(int64_t max_ns) {
+  state_->assert_usable();
+  state_->polling.set_max_ns(max_ns);
+}
+
 bool EventLoop::is_current() const {
   return state_->home.load(std::memory_order_relaxed) == 0 || state_->is_home();
 }
@@ -135,6 +153,10 @@ LoopCounters EventLoop::counters() const {
           .sleeps = state.sleeps.load(std::memory_order_relaxed),
           .wakes = state.wakes.load(std::memory_order_relaxed),
           .enters = state.enters.load(std::memory_order_relaxed),
+          .operations = state.operations.load(std::memory_order_relaxed),
+          .poll_hits = state.poll_hits.load(std::memory_order_relaxed),
+          .poll_misses = state.poll_misses.load(std::memory_order_relaxed),
+          .poll_spun_ns = state.poll_spun_ns.load(std::memory_order_relaxed),
           .worst_real_time_lateness_ns =
               state.worst_real_time_lateness_ns.load(std::memory_order_relaxed)};
 }
@@ -153,6 +175,8 @@ void EventLoop::submit_sqes() {
 uint64_t EventLoop::arrivals() const { return state_->arrivals; }
 
 int64_t EventLoop::next_deadline_ns() const { return state_->earliest_deadline_ns(); }
+
+bool EventLoop::is_idle() const { return state_->is_idle(); }
 
 bool EventLoop::ring_supports(uint8_t opcode) const {
   const Ring* ring = state_->backend->ring();

@@ -26,6 +26,7 @@ namespace skiff::loop {
 class Clock;
 class EventLoop;
 class LoopBackend;
+class Poller;
 struct LoopState;  // Private parts, loop/event_loop_state.h.
 
 // Who goes first in a turn. kRealTime is served until empty; every other class has a budget per
@@ -58,9 +59,14 @@ struct RingOperation {
 // What a loop has done since it was made; for tests and measurements.
 struct LoopCounters {
   uint64_t turns = 0;
-  uint64_t sleeps = 0;  // Turns that were ready to wait for something.
-  uint64_t wakes = 0;   // System calls made by other threads to end such a wait.
-  uint64_t enters = 0;  // io_uring_enter or epoll_wait calls.
+  uint64_t sleeps = 0;      // Turns that were ready to wait for something.
+  uint64_t wakes = 0;       // System calls made by other threads to end such a wait.
+  uint64_t enters = 0;      // io_uring_enter or epoll_wait calls.
+  uint64_t operations = 0;  // RingOperations that have ended.
+  // Spins before a sleep (Options::poll_max_ns): those that something ended, those that ran out.
+  uint64_t poll_hits = 0;
+  uint64_t poll_misses = 0;
+  uint64_t poll_spun_ns = 0;
   int64_t worst_real_time_lateness_ns = 0;  // Of timers in class kRealTime.
 };
 
@@ -72,9 +78,8 @@ class EventLoop {
   enum class TaskWork : uint8_t {
     kDeferred,  // Only when the loop waits: main loop, IOThreads.
     // At once, ending KVM_RUN with EINTR: vCPU contexts. So do the loop's timers. The thread turns
-    // with Wait::kNo until a turn ran nothing, then enters KVM_RUN. What the kernel delivers in the
-    // instant between the two does not end KVM_RUN and is found at the next exit, whatever that is:
-    // a thread with I/O or timers of its own under way must have itself kicked every now and then.
+    // with Wait::kNo until is_idle(), then enters KVM_RUN. What the kernel delivers in the instant
+    // between the two does not end KVM_RUN: see Options::kick_at.
     kInterrupt,
   };
   enum class Wait : uint8_t { kNo, kUntilEvent };
@@ -87,6 +92,15 @@ class EventLoop {
     // outside a turn, to end KVM_RUN: by immediate_exit and a signal, which come too early for
     // none. Must not call the loop.
     std::function<void()> kick = {};
+    // With kInterrupt: called at the end of a turn, on the loop's thread: at this time of
+    // CLOCK_MONOTONIC the thread must be made to turn the loop, in KVM_RUN or on its way there. A
+    // later call replaces the time. It carries the timers, and the guard against completions that
+    // come just before KVM_RUN: 1 ms while RingOperations are in flight, 50 ms while descriptors
+    // are watched. Without it, timers are timeouts of the ring and there is no guard.
+    std::function<void(int64_t)> kick_at = {};
+    // The longest that run_once(kUntilEvent) may spin before it sleeps; 0: never. How long it
+    // really does, between nothing and this, it learns from what spinning would have saved.
+    int64_t poll_max_ns = 0;
   };
 
   // Fails with kUnsupported when the named backend is refused; kAuto falls back to epoll and says
@@ -110,6 +124,13 @@ class EventLoop {
   void post(std::function<void()> callback);
   // Any thread, no allocation.
   void post(Message& message);
+
+  // Home thread: `poller` is looked at whenever the loop spins, until it is removed. Not from
+  // inside the poller's own functions.
+  void add_poller(Poller& poller);
+  void remove_poller(Poller& poller);
+  // Home thread: as Options::poll_max_ns.
+  void set_poll_max_ns(int64_t max_ns);
 
   bool is_current()
       const;  // Is the caller the loop's thread? Before the first turn: yes, anybody's.
@@ -138,12 +159,34 @@ class EventLoop {
   uint64_t arrivals() const;
   // Home thread: when the first timer is due, INT64_MAX when none is armed.
   int64_t next_deadline_ns() const;
+  // Home thread, between turns, with kInterrupt: is there nothing for a turn to do? Looks at memory
+  // only, so that a vCPU's thread can ask before each KVM_RUN. Never true without a ring or before
+  // the first turn.
+  bool is_idle() const;
 
   LoopState& state() { return *state_; }  // For BottomHalf, Timer, FdWatcher.
 
  private:
   explicit EventLoop(std::unique_ptr<LoopState> state);
   std::unique_ptr<LoopState> state_;
+};
+
+// Work that can be looked at instead of being waited for: a virtqueue's avail index. While the loop
+// spins, nobody need notify it.
+//
+// Thread: home thread throughout, inside a turn but outside all callbacks. Ownership: borrowed by
+// the loop from add_poller() to remove_poller().
+class Poller {
+ public:
+  virtual ~Poller() = default;
+  // Is there work? Asked again and again: a load or two, no system call.
+  virtual bool is_ready() const = 0;
+  // From now on the loop looks: notifications may be off.
+  virtual void begin_polling() = 0;
+  // The loop looks no more. If there is work, schedules it (BottomHalf) and returns true: the loop
+  // will not sleep. Otherwise notifications are on and, after that and a full fence, there was no
+  // work: what comes from here on is notified.
+  virtual bool end_polling() = 0;
 };
 
 // Work to be done soon on the loop's thread. Scheduled during a turn, it runs in the next one, the

@@ -25,6 +25,19 @@ constexpr size_t kDeadlineCheckEvery = 16;
 constexpr int64_t kServiceQuantumNs = 200'000;
 constexpr int64_t kServiceStarvedNs = 5'000'000;
 
+// How long a completion may go unseen that came just before KVM_RUN; docs/decisions/0012.
+constexpr int64_t kOperationGuardNs = 1'000'000;
+// Descriptors are watched for ever, and an idle guest should not be disturbed for that.
+constexpr int64_t kWatchGuardNs = 50'000'000;
+
+constexpr int64_t kFarNs = 3'600'000'000'000;
+
+void relax_cpu() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
 uintptr_t this_thread() { return static_cast<uintptr_t>(pthread_self()); }
 
 }  // namespace
@@ -60,7 +73,10 @@ void TimerNode::stop() {
 LoopState::LoopState(const EventLoop::Options& options)
     : clock(options.clock != nullptr ? options.clock : &monotonic_clock),
       task_work(options.task_work),
-      kick(options.kick) {}
+      kick(options.kick),
+      kick_at(options.kick_at) {
+  polling.set_max_ns(options.poll_max_ns);
+}
 
 bool LoopState::is_home() const { return home.load(std::memory_order_relaxed) == this_thread(); }
 
@@ -86,8 +102,12 @@ void LoopState::wake_if_asleep() {
 }
 
 void LoopState::wake_sleeper() {
-  backend->wake();
-  if (kick) kick();
+  // If the flag is not that of the sleep which we end, the loop has left that sleep by itself
+  // since: then either will do.
+  if (kick && between_turns.load(std::memory_order_relaxed))
+    kick();
+  else
+    backend->wake();
   // Last: from here on the loop may go, see await_wakers().
   wakes.fetch_add(1, std::memory_order_release);
 }
@@ -119,16 +139,65 @@ int64_t LoopState::delay_to_ns(int64_t deadline_ns) const {
 
 void LoopState::wait_for_events(EventLoop::Wait wait) {
   mailbox.set_awake();  // Between its turns an interruptible loop counts as asleep.
-  int64_t timeout_ns = 0;
-  if (wait == EventLoop::Wait::kUntilEvent && !anything_waiting()) {
-    timeout_ns = delay_to_ns(earliest_deadline_ns());
-    // From try_sleep() on a sender wakes us. stop() sets its flag before it looks whether we sleep,
-    // and we look at the flag after we have said so: one of the two sees the other.
-    if (timeout_ns != 0 && (!mailbox.try_sleep() || stop_requested.load())) timeout_ns = 0;
-    if (timeout_ns != 0) add_one(sleeps);
+  between_turns.store(false, std::memory_order_relaxed);
+  if (wait == EventLoop::Wait::kNo || anything_waiting()) return backend->poll(0);
+  if (!polling.enabled()) return sleep();
+
+  polling.forget_what_came();
+  const int64_t since_ns = clock->now_ns();
+  const int64_t window_ns = polling.window_ns(since_ns);
+  int64_t spun_ns = 0;
+  bool came = false;
+  if (window_ns > 0) {
+    came = spin(since_ns, window_ns);
+    spun_ns = clock->now_ns() - since_ns;
   }
+  // Who did it is seen before the mail is taken and the pollers' work is done.
+  const auto look = [this] {
+    polling.mail().came |= mailbox.has_mail();
+    polling.note_ready();
+  };
+  if (came) look();
+  came ? backend->poll(0) : sleep();
+  if (!came) look();
+  const int64_t lasted_ns = came ? spun_ns : clock->now_ns() - since_ns;
+  polling.learn({.lasted_ns = lasted_ns, .spun_ns = spun_ns, .now_ns = since_ns + lasted_ns});
+}
+
+void LoopState::sleep() {
+  int64_t timeout_ns = anything_waiting() ? 0 : delay_to_ns(earliest_deadline_ns());
+  // From try_sleep() on a sender wakes us. stop() sets its flag before it looks whether we sleep,
+  // and we look at the flag after we have said so: one of the two sees the other.
+  if (timeout_ns != 0 && (!mailbox.try_sleep() || stop_requested.load())) timeout_ns = 0;
+  if (timeout_ns != 0) add_one(sleeps);
   backend->poll(timeout_ns);
   mailbox.set_awake();
+}
+
+// Looks instead of sleeping. True if something has come: then the loop must not sleep.
+bool LoopState::spin(int64_t since_ns, int64_t window_ns) {
+  backend->poll(0);  // Hands over what the last turn has put on the ring.
+  const int64_t deadline_ns = earliest_deadline_ns();
+  if (anything_waiting() || mailbox.has_mail() || deadline_ns <= since_ns) return true;
+  const int64_t until_ns = std::min(since_ns + window_ns, deadline_ns);
+  polling.begin();
+  bool came = false;
+  int64_t now_ns = 0;
+  do {
+    relax_cpu();
+    // The mailbox says "awake" all the time: who sends pays no wake.
+    came = mailbox.has_mail() || stop_requested.load(std::memory_order_relaxed) ||
+           backend->has_news() || polling.any_ready();
+    now_ns = clock->now_ns();
+  } while (!came && now_ns < until_ns);
+  // Whoever polled has its notifications back, or says that there is work after all.
+  came |= polling.end();
+  add_to(poll_spun_ns, static_cast<uint64_t>(now_ns - since_ns));
+  if (came)
+    add_one(poll_hits);
+  else if (now_ns < deadline_ns)
+    add_one(poll_misses);
+  return came || anything_waiting();
 }
 
 void LoopState::take_what_came() {
@@ -220,14 +289,40 @@ bool LoopState::run_one(Priority priority) {
   return true;
 }
 
+bool LoopState::is_idle() const {
+  // What expires of the timers it knows of, the kernel or kick_at() tells.
+  return mailbox.is_asleep() && backend->ring() != nullptr && !backend->has_news() &&
+         !backend->has_unsubmitted() && earliest_deadline_ns() >= told_deadline_ns &&
+         !anything_waiting();
+}
+
+// What is due at a time is due by kick_at(), which costs a system call: one that is pending and
+// comes earlier will do, as the turn it causes ends here again.
+void LoopState::set_kick(int64_t deadline_ns) {
+  const int64_t guard_ns = backend->has_operations() ? kOperationGuardNs
+                           : backend->has_watches()  ? kWatchGuardNs
+                                                     : TimerHeap::kNever;
+  if (guard_ns == TimerHeap::kNever && deadline_ns == TimerHeap::kNever) return;
+  const int64_t now_ns = monotonic_clock.now_ns();
+  int64_t at_ns = now_ns + std::min(guard_ns, kFarNs);
+  if (clock != &monotonic_clock && deadline_ns != TimerHeap::kNever)
+    deadline_ns = now_ns + std::min(delay_to_ns(deadline_ns), kFarNs);
+  at_ns = std::min(at_ns, deadline_ns);
+  if (kick_at_ns > now_ns && kick_at_ns <= at_ns) return;
+  kick_at_ns = at_ns;
+  kick_at(at_ns);
+}
+
 void LoopState::end_turn() {
   if (task_work != EventLoop::TaskWork::kInterrupt) return;
-  backend->end_turn(delay_to_ns(earliest_deadline_ns()));
+  told_deadline_ns = earliest_deadline_ns();
+  backend->end_turn(kick_at ? LoopBackend::kForever : delay_to_ns(told_deadline_ns));
+  if (kick_at) set_kick(told_deadline_ns);
   // Between its turns the thread is in KVM_RUN: that is sleep, and whatever has come in just now
   // must end it as well.
+  between_turns.store(true, std::memory_order_relaxed);
   if (mailbox.try_sleep()) return;
-  backend->wake();
-  if (kick) kick();
+  kick ? kick() : backend->wake();
 }
 
 }  // namespace skiff::loop

@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 
+#include "loop/adaptive_polling.h"
 #include "loop/clock.h"
 #include "loop/completion_queue.h"
 #include "loop/event_loop.h"
@@ -91,16 +92,20 @@ struct LoopState {
   void end_turn();
 
   int64_t earliest_deadline_ns() const;  // TimerHeap::kNever: no timer is armed.
+  bool is_idle() const;                  // See EventLoop::is_idle().
 
   const Clock* clock;
   MonotonicClock monotonic_clock;
   const EventLoop::TaskWork task_work;
   const std::function<void()> kick;
+  const std::function<void(int64_t)> kick_at;
   std::unique_ptr<LoopBackend> backend;
 
   Mailbox mailbox;
   std::atomic<bool> stop_requested{false};
   std::atomic<uintptr_t> home{0};  // pthread_self(); 0: not bound yet.
+  // In KVM_RUN or on the way there, not in a wait: a kick ends it, and nothing else is needed.
+  std::atomic<bool> between_turns{false};
   bool in_turn = false;
   size_t users = 0;  // Timers, watchers and so on: none may be left when the loop goes.
 
@@ -112,16 +117,27 @@ struct LoopState {
   TimerHeap timers;
   int64_t service_since_ns = 0;  // Since when class kService has been waiting; 0: it has not.
   uint64_t arrivals = 0;         // See EventLoop::arrivals().
+  AdaptivePolling polling;
+  // With kInterrupt: what will end KVM_RUN has been told of timers up to here.
+  int64_t told_deadline_ns = 0;
+  int64_t kick_at_ns = 0;  // The last kick_at(), of the monotonic clock.
 
   // Atomic to be read from elsewhere; written by the home thread, but for wakes.
   std::atomic<uint64_t> turns{0};
   std::atomic<uint64_t> sleeps{0};
   std::atomic<uint64_t> wakes{0};
   std::atomic<uint64_t> enters{0};
+  std::atomic<uint64_t> operations{0};
+  std::atomic<uint64_t> poll_hits{0};
+  std::atomic<uint64_t> poll_misses{0};
+  std::atomic<uint64_t> poll_spun_ns{0};
   std::atomic<int64_t> worst_real_time_lateness_ns{0};
 
  private:
   void wake_sleeper();
+  void sleep();
+  bool spin(int64_t since_ns, int64_t window_ns);
+  void set_kick(int64_t deadline_ns);
 
   struct Budget {
     size_t callbacks;
@@ -142,8 +158,12 @@ struct LoopState {
 
 // For counters that one thread writes and others read.
 template <typename T>
+void add_to(std::atomic<T>& counter, T more) {
+  counter.store(counter.load(std::memory_order_relaxed) + more, std::memory_order_relaxed);
+}
+template <typename T>
 void add_one(std::atomic<T>& counter) {
-  counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  add_to(counter, T{1});
 }
 
 }  // namespace skiff::loop

@@ -45,8 +45,16 @@ class LoopBackend {
   // Ends a poll() that sleeps; in interrupt mode KVM_RUN too.
   virtual void wake() = 0;
   // The turn is over. In interrupt mode all that was asked for must be with the kernel by then, and
-  // `delay_ns` from now (kForever: no timer) something must end KVM_RUN.
+  // `delay_ns` from now (kForever: nothing to do) something must end KVM_RUN.
   virtual void end_turn(int64_t delay_ns) = 0;
+
+  // Has something come that poll(0) would find? Looks at memory only; what cannot be seen there is
+  // not told.
+  virtual bool has_news() const { return false; }
+  virtual bool has_unsubmitted() const { return false; }
+  // What may still come by itself: operations of users, descriptors that are watched.
+  virtual bool has_operations() const { return false; }
+  virtual bool has_watches() const { return false; }
 
   // Reports `source` once it is ready for `wanted`; also after each report, to hear of it again,
   // and when `wanted` has changed.

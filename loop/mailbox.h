@@ -40,6 +40,14 @@ class Mailbox {
     return sleeping_;
   }
 
+  // The receiver's: is there a message? Looks without taking.
+  bool has_mail() const {
+    const Message* newest = newest_.load(std::memory_order_acquire);
+    return newest != nullptr && newest != asleep();
+  }
+  // The receiver's: has nobody sent or woken since try_sleep() succeeded?
+  bool is_asleep() const { return newest_.load(std::memory_order_acquire) == asleep(); }
+
   // The receiver is up again, woken or not.
   void set_awake() {
     // If it is not asleep any more, somebody has taken it upon them to wake it.
@@ -69,6 +77,7 @@ class Mailbox {
  private:
   // The address of something that is no message of anybody's.
   Message* asleep() { return &sleeper_; }
+  const Message* asleep() const { return &sleeper_; }
 
   std::atomic<Message*> newest_{nullptr};
   Message sleeper_;

@@ -134,6 +134,8 @@ void UringBackend::on_completion(const Ring::Completion& completion) {
       auto* operation = reinterpret_cast<RingOperation*>(completion.user_data);
       if ((completion.flags & IORING_CQE_F_MORE) == 0) --operations_in_flight_;
       ++state_.arrivals;
+      add_one(state_.operations);
+      state_.polling.completions().came = true;
       state_.completions.push({operation, completion.result, completion.flags});
       return;
     }
@@ -169,6 +171,7 @@ void UringBackend::on_slot(Slot& slot, int32_t result) {
   } else {
     source->ready |= result == -EBADF ? POLLNVAL : POLLERR;  // As poll(2) would say.
   }
+  state_.polling.descriptors().came = true;
   if (!MessageList::is_linked(*source)) state_.arrived(*source);
 }
 
@@ -269,6 +272,10 @@ void UringBackend::cancel(uint64_t user_data) {
   sqe.user_data = kCancelName;
   ++own_in_flight_;
 }
+
+bool UringBackend::has_news() const { return ring_->has_completions() || ring_->needs_reap(); }
+
+bool UringBackend::has_unsubmitted() const { return ring_->unsubmitted() != 0; }
 
 void UringBackend::submit() {
   if (bound_ && ring_->unsubmitted() > 0) enter(Ring::Enter::kSubmit);

@@ -32,6 +32,10 @@ class UringBackend final : public LoopBackend {
   Ring* ring() override { return ring_.get(); }
   io_uring_sqe* next_sqe(RingOperation& operation) override;
   void submit() override;
+  bool has_news() const override;
+  bool has_unsubmitted() const override;
+  bool has_operations() const override { return operations_in_flight_ != 0; }
+  bool has_watches() const override { return slots_.size() != free_slots_.size(); }
 
  private:
   // One POLL_ADD or READ that the kernel has. Its address is the request's name.
