@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "vmm/vcpu_thread.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <spdlog/fmt/fmt.h>
 
@@ -17,6 +19,8 @@
 #include <vector>
 
 #include "loop/check.h"
+#include "loop/event_loop.h"
+#include "loop/log.h"
 #include "loop/mutex.h"
 #include "loop/result.h"
 #include "loop/thread.h"
@@ -24,6 +28,7 @@
 #include "loop/unique_fd.h"
 #include "vmm/kvm/kvm_statistics.h"
 #include "vmm/kvm/vcpu.h"
+#include "vmm/vcpu_alarm.h"
 
 namespace skiff::vmm {
 
@@ -34,13 +39,18 @@ namespace {
 
 int kick_signal() { return SIGRTMIN; }
 
-// The signal's only purpose is to make KVM_RUN return: the handler does nothing, and there is no
-// SA_RESTART.
+// The signal's only purpose is to make KVM_RUN return: the handler does nothing but for alarms, and
+// there is no SA_RESTART.
 void install_kick_handler() {
   struct sigaction action{};
-  action.sa_handler = [](int) {};
+  action.sa_flags = SA_SIGINFO;
+  action.sa_sigaction = [](int, siginfo_t* info, void*) { VcpuAlarm::on_signal(*info); };
   ::sigemptyset(&action.sa_mask);
   SKIFF_CHECK(::sigaction(kick_signal(), &action, nullptr) == 0);
+}
+
+void count(std::atomic<uint64_t>& counter) {  // Written by one thread.
+  counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
 }  // namespace
@@ -61,17 +71,23 @@ struct VcpuThread::Impl {
   // On the vCPU's thread.
   void thread_main();
   Result<void> set_up();
+  Result<void> make_loop();
   void become_ready(Result<void> result);
   bool is_in_guest() const { return may_run && failed_start != vcpu->starts(); }
   std::optional<Request> next_request();
   bool serve_requests();
+  void turn_until_idle();
+  bool prepare_entry();
   void run_guest();
+  void note_cpu();
   void dispatch_pio(const VcpuExit& exit) const;
   void dispatch(const VcpuExit& exit);
   void fail(const VcpuExit& exit, const std::string& reason);
 
   // On any.
   void send(Request request);
+  void leave();
+  bool is_leaving();
   void answer_without_vcpu(Request request) const;
   void post(std::function<void()> callback) const {
     if (callback) surroundings.main_loop.post(std::move(callback));
@@ -80,11 +96,19 @@ struct VcpuThread::Impl {
   const VcpuSurroundings surroundings;
   Options options;
   Counters counters{};
+  VcpuLoopCounters loop_counters;
+  std::atomic<uint32_t> host_cpu{0};
 
   // The vCPU thread's, until it is joined.
   std::unique_ptr<Vcpu> vcpu;
   bool may_run = false;
   std::optional<uint32_t> failed_start;  // Vcpu::starts() when it failed: stays out until the next.
+  std::unique_ptr<VcpuAlarm> alarm;
+  std::unique_ptr<loop::EventLoop> loop;  // Goes on its own thread, as does what wakes it.
+  std::unique_ptr<loop::BottomHalf> on_call;
+  bool called = false;       // There may be requests. Only with a loop.
+  bool interrupted = false;  // KVM_RUN's last end; otherwise an access may be incomplete.
+  bool interrupted_unaccounted = false;
 
   loop::UniqueFd statistics;  // Set before it is ready, fixed afterwards.
 
@@ -93,7 +117,9 @@ struct VcpuThread::Impl {
   std::deque<Request> requests SKIFF_GUARDED_BY(mutex);
   std::optional<Result<void>> ready SKIFF_GUARDED_BY(mutex);
   Vcpu* kickable SKIFF_GUARDED_BY(mutex) = nullptr;
+  loop::BottomHalf* callable SKIFF_GUARDED_BY(mutex) = nullptr;  // Instead, with a loop.
   bool ended SKIFF_GUARDED_BY(mutex) = false;
+  bool leaving SKIFF_GUARDED_BY(mutex) = false;
 
   loop::Thread thread;
 };
@@ -112,6 +138,10 @@ void VcpuThread::Impl::thread_main() {
     left.swap(requests);
   }
   for (Request& request : left) answer_without_vcpu(std::move(request));
+  if (!loop) return;
+  while (!is_leaving()) loop->run_once(loop::EventLoop::Wait::kUntilEvent);
+  on_call.reset();
+  loop.reset();
 }
 
 Result<void> VcpuThread::Impl::set_up() {
@@ -119,28 +149,67 @@ Result<void> VcpuThread::Impl::set_up() {
   if (!created) return created.error();
   vcpu = *std::move(created);
   statistics = vcpu->open_statistics();
+  note_cpu();
+  if (options.with_loop) SKIFF_RETURN_IF_ERROR(make_loop());
   return options.set_up ? options.set_up(*vcpu) : Result<void>();
+}
+
+Result<void> VcpuThread::Impl::make_loop() {
+  auto made = loop::EventLoop::create({
+      .backend = loop::EventLoop::Backend::kIoUring,
+      .task_work = loop::EventLoop::TaskWork::kInterrupt,
+      .kick =
+          [this, self = ::pthread_self()] {
+            vcpu->request_exit();
+            // After the exit is requested: a vCPU that the signal misses finds the request instead.
+            ::pthread_kill(self, kick_signal());
+          },
+      .kick_at = [this](int64_t at_ns) { alarm->set(at_ns); },
+  });
+  if (!made) {
+    static std::atomic<bool> said{false};
+    if (!said.exchange(true, std::memory_order_relaxed))
+      SKIFF_LOG(kWarn, "vCPUs cannot submit I/O themselves: {}", made.error().message());
+    return {};
+  }
+  auto made_alarm = VcpuAlarm::create(*vcpu, kick_signal());
+  if (!made_alarm) return made_alarm.error();
+  alarm = *std::move(made_alarm);
+  loop = *std::move(made);
+  on_call = std::make_unique<loop::BottomHalf>(*loop, loop::Priority::kRealTime,
+                                               [this] { called = true; });
+  loop->run_once(loop::EventLoop::Wait::kNo);  // From now on it is this thread's.
+  return {};
 }
 
 void VcpuThread::Impl::become_ready(Result<void> result) {
   const loop::MutexLock lock(mutex);
   if (result) kickable = vcpu.get();
+  callable = on_call.get();
   ready = std::move(result);
   changed.notify_all();
 }
 
-// Waits for one while the vCPU is out of the guest; otherwise nothing when there is none. The
-// request to exit is taken back only here, under the lock: it stands exactly while requests wait.
+// Waits for one while the vCPU is out of the guest; otherwise nothing when there is none. Without a
+// loop the request to exit is taken back only here, under the lock: it stands exactly while
+// requests wait.
 std::optional<VcpuThread::Request> VcpuThread::Impl::next_request() {
-  const loop::MutexLock lock(mutex);
-  while (requests.empty() && !is_in_guest()) changed.wait(mutex);
-  if (requests.empty()) {
-    vcpu->clear_exit_request();
-    return std::nullopt;
+  while (true) {
+    {
+      const loop::MutexLock lock(mutex);
+      while (requests.empty() && !is_in_guest() && !loop) changed.wait(mutex);
+      if (!requests.empty()) {
+        Request request = std::move(requests.front());
+        requests.pop_front();
+        return request;
+      }
+      // Who sends one from here on says so after this.
+      called = false;
+      if (!loop) vcpu->clear_exit_request();
+    }
+    if (is_in_guest()) return std::nullopt;
+    loop->run_once(loop::EventLoop::Wait::kUntilEvent);
   }
-  Request request = std::move(requests.front());
-  requests.pop_front();
-  return request;
 }
 
 // Called when KVM_RUN was left with nothing to complete. Returns when the guest should be entered,
@@ -169,19 +238,63 @@ bool VcpuThread::Impl::serve_requests() {
   return true;
 }
 
+// Right before KVM_RUN. What other threads do after the last look at the loop ends KVM_RUN, or does
+// not let it begin. What the ring delivers on the way there does neither: it waits for the next
+// exit or the loop's guard, an alarm.
+void VcpuThread::Impl::turn_until_idle() {
+  while (true) {
+    vcpu->clear_exit_request();
+    const bool rang = alarm->take_ring();
+    if (!rang && loop->is_idle()) return;
+    const uint64_t operations = loop->counters().operations;
+    loop->run_once(loop::EventLoop::Wait::kNo);
+    if (!std::exchange(interrupted_unaccounted, false)) continue;
+    const bool completed = loop->counters().operations != operations;
+    if (rang) count(loop_counters.alarms);
+    if (rang && completed) count(loop_counters.missed);
+    if (!rang && completed) count(loop_counters.completions);
+  }
+}
+
+// False if there may be requests, and nothing needs the guest to be entered before.
+bool VcpuThread::Impl::prepare_entry() {
+  turn_until_idle();
+  // KVM_RUN with the exit requested completes the access that was just served, and comes back.
+  if (called && !interrupted) vcpu->request_exit();
+  if (called && interrupted) return false;
+  if (options.before_entry) options.before_entry(*loop);
+  return true;
+}
+
+void VcpuThread::Impl::note_cpu() {
+  // No system call where the C library has registered restartable sequences.
+  const auto cpu = static_cast<uint32_t>(::sched_getcpu());
+  if (cpu != host_cpu.load(std::memory_order_relaxed))
+    host_cpu.store(cpu, std::memory_order_relaxed);
+}
+
 // Until there may be something to do outside. A request does not end it at once: KVM_RUN is entered
 // once more with the exit requested, which completes the access that was just served and comes back
 // interrupted.
 void VcpuThread::Impl::run_guest() {
+  interrupted = true;  // Nothing is to be completed.
   while (is_in_guest()) {
+    if (loop && !prepare_entry()) return;
     const Result<VcpuExit> exit = vcpu->run();
+    note_cpu();
     if (!exit) {
       fail(VcpuExit{}, exit.error().message());
       return;
     }
-    counters[static_cast<size_t>(exit->kind)].fetch_add(1, std::memory_order_relaxed);
-    if (exit->kind == VcpuExitKind::kInterrupted) return;
-    dispatch(*exit);
+    count(counters[static_cast<size_t>(exit->kind)]);
+    interrupted = exit->kind == VcpuExitKind::kInterrupted;
+    if (!interrupted) {
+      dispatch(*exit);
+      continue;
+    }
+    // With a loop an interruption is most often the loop's.
+    if (!loop) return;
+    interrupted_unaccounted = true;
   }
 }
 
@@ -233,7 +346,9 @@ void VcpuThread::Impl::send(Request request) {
     if (!ended) {
       requests.push_back(std::move(request));
       changed.notify_all();
-      if (kickable != nullptr) {
+      if (callable != nullptr) {
+        callable->schedule();
+      } else if (kickable != nullptr) {
         kickable->request_exit();
         // After the exit is requested: a vCPU that the signal misses finds the request instead.
         ::pthread_kill(thread.native(), kick_signal());
@@ -242,6 +357,17 @@ void VcpuThread::Impl::send(Request request) {
     }
   }
   answer_without_vcpu(std::move(request));
+}
+
+void VcpuThread::Impl::leave() {
+  const loop::MutexLock lock(mutex);
+  leaving = true;
+  if (callable != nullptr) callable->schedule();
+}
+
+bool VcpuThread::Impl::is_leaving() {
+  const loop::MutexLock lock(mutex);
+  return leaving;
 }
 
 void VcpuThread::Impl::answer_without_vcpu(Request request) const {
@@ -273,6 +399,7 @@ Result<std::unique_ptr<VcpuThread>> VcpuThread::create(const VcpuSurroundings& s
 
 VcpuThread::~VcpuThread() {
   impl_->send({.kind = Request::Kind::kStop});
+  impl_->leave();
   impl_->thread.join();
 }
 
@@ -299,7 +426,13 @@ void VcpuThread::stop(std::function<void()> ended) {
   impl_->send({.kind = Request::Kind::kStop, .done = std::move(ended)});
 }
 
+loop::EventLoop* VcpuThread::loop() { return impl_->loop.get(); }
+
+uint32_t VcpuThread::host_cpu() const { return impl_->host_cpu.load(std::memory_order_relaxed); }
+
 const VcpuThread::Counters& VcpuThread::counters() const { return impl_->counters; }
+
+const VcpuLoopCounters& VcpuThread::loop_counters() const { return impl_->loop_counters; }
 
 Result<std::vector<KvmStatistic>> VcpuThread::kernel_statistics() const {
   if (!impl_->statistics)

@@ -6,9 +6,14 @@
 // paused. A guest that crashed or that KVM gave up on stays where it is, in whichever state, until
 // it is called with a new start (call(), then resume()) or ended.
 //
-// Thread: every method on the main loop's thread, counters() on any. Callbacks come on the main
-// loop, never inside the call that asked for them. Ownership: owns thread and Vcpu; borrows Vm,
-// buses, events and main loop. The destructor stops the guest and joins the thread.
+// With a loop of its own (Options::with_loop) the thread can be the home of queues: the loop is
+// turned before each entry into the guest until it is idle, whatever happens to it ends KVM_RUN,
+// and while the vCPU is out of the guest the thread sleeps in the loop.
+//
+// Thread: every method on the main loop's thread; counters(), loop_counters() and host_cpu() on
+// any. Callbacks come on the main loop, never inside the call that asked for them. Ownership: owns
+// thread, Vcpu and loop; borrows Vm, buses, events and main loop. The destructor stops the guest
+// and joins the thread.
 #pragma once
 
 #include <array>
@@ -45,6 +50,15 @@ struct VcpuSurroundings {
   std::function<void(const VcpuFailure&)> failed;  // On the main loop.
 };
 
+// What ended KVM_RUN on behalf of the vCPU's own loop; part of VcpuExitKind::kInterrupted.
+struct VcpuLoopCounters {
+  std::atomic<uint64_t> completions{0};  // Operations of the loop that had ended.
+  std::atomic<uint64_t> alarms{0};       // Timers of the loop, and the guard.
+  // Alarms that found a completion: it came just before KVM_RUN, which therefore went on (or,
+  // rarely, together with the alarm).
+  std::atomic<uint64_t> missed{0};
+};
+
 class VcpuThread {
  public:
   struct Options {
@@ -54,6 +68,9 @@ class VcpuThread {
     loop::SchedPolicy sched;
     // Runs on the new thread once the vCPU exists: CPUID, first registers.
     std::function<loop::Result<void>(Vcpu&)> set_up;
+    bool with_loop = false;
+    // For tests: runs between the last look at the loop and KVM_RUN.
+    std::function<void(loop::EventLoop&)> before_entry;
   };
   using Counters = std::array<std::atomic<uint64_t>, kVcpuExitKinds>;
 
@@ -75,12 +92,20 @@ class VcpuThread {
   // While paused: runs `work` on the vCPU's thread, then `done` with its result on the main loop.
   void call(std::function<loop::Result<void>(Vcpu&)> work,
             std::function<void(loop::Result<void>)> done);
-  // Ends the thread for good; `ended` (may be empty) runs when it no longer touches guest or
-  // devices.
+  // Ends the vCPU for good; `ended` (may be empty) runs when it no longer touches guest or devices.
+  // Its loop goes on, so that what is homed there can be drained.
   void stop(std::function<void()> ended);
+
+  // The vCPU's own, from wait_ready() to the destructor, which nothing that lives on it may see.
+  // Null without `with_loop`, and where io_uring is refused: without it no completion would end
+  // KVM_RUN.
+  loop::EventLoop* loop();
+  // The host's CPU that the thread was last seen on, on its way out of the guest.
+  uint32_t host_cpu() const;
 
   // Exits to userspace by VcpuExitKind.
   const Counters& counters() const;
+  const VcpuLoopCounters& loop_counters() const;
   // What KVM counts, after wait_ready(); kUnsupported on kernels that do not tell.
   loop::Result<std::vector<KvmStatistic>> kernel_statistics() const;
 

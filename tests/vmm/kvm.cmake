@@ -16,6 +16,8 @@ skiff_test(kvm_payload_tests
     kvm/payload_test_guest.cc
     kvm/vcpu_payload_test.cc
     kvm/vm_payload_test.cc
+    vcpu_loop_io_payload_test.cc
+    vcpu_loop_payload_test.cc
     vcpu_thread_payload_test.cc
   LINK skiff_kvm
   LABELS payload)

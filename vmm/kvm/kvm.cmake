@@ -15,5 +15,6 @@ skiff_library(skiff_kvm
     kvm/vcpu_report.cc
     kvm/vm.cc
     memory_slots.cc
+    vcpu_alarm.cc
     vcpu_thread.cc
   LINK skiff_devices_core skiff_loop)

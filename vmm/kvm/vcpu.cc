@@ -259,7 +259,11 @@ void Vcpu::request_exit() {
 }
 
 void Vcpu::clear_exit_request() {
-  std::atomic_ref<uint8_t>(run_->immediate_exit).store(0, std::memory_order_relaxed);
+  std::atomic_ref<uint8_t> requested(run_->immediate_exit);
+  // A request that comes after this look stands, and ends the next run().
+  if (requested.load(std::memory_order_relaxed) == 0) return;
+  // An exchange, so that a request which it swallows has been read.
+  requested.exchange(0, std::memory_order_acq_rel);
 }
 
 Result<Vcpu::Registers> Vcpu::registers() const {

@@ -104,7 +104,9 @@ class Vcpu {
   loop::Result<VcpuExit> run();
   // Any thread: run() returns, or will return at once, with kInterrupted. A thread that is already
   // inside needs a signal as well.
-  void request_exit();
+  void request_exit();  // May be called in a signal handler too.
+  // What was made known before a request that this clears is seen afterwards. Cheap when there is
+  // none.
   void clear_exit_request();
 
   // Registers, the bytes at RIP and what KVM said, for people. Never fails: says what it could not
