@@ -95,8 +95,9 @@ TEST(MachineConfig, EveryErrorNamesOptionKeyValueAndWhatIsAllowed) {
   EXPECT_EQ(error_of("disk", "readonly=on"), "disk: no path (write --disk path=FILE)");
   EXPECT_EQ(error_of("disk", "path=x,cache=none"),
             "disk: unknown key \"cache\" (allowed: path, format, readonly, direct, "
-            "engine, serial, rerror, werror, reconnect-delay, reply-timeout, fault, bus, iops, "
-            "iops-read, iops-write, iops-burst, bps, bps-read, bps-write, bps-burst)");
+            "engine, serial, rerror, werror, reconnect-delay, reply-timeout, fault, bus, queues, "
+            "queue-size, submit, iothreads, map, steer, discard, iops, iops-read, "
+            "iops-write, iops-burst, bps, bps-read, bps-write, bps-burst)");
   EXPECT_EQ(error_of("disk", "path=x,path=y"), "disk: \"path\" is given twice");
   EXPECT_EQ(error_of("on-reset", "never"),
             "on-reset: value=\"never\" is not possible (allowed: restart or exit)");

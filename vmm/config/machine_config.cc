@@ -5,23 +5,18 @@
 #include <array>
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <tuple>
 #include <utility>
 #include <vector>
 
-#include "block/error_policy.h"
-#include "block/filters/fault_rules.h"
-#include "block/filters/throttled_image.h"
-#include "block/io_engine.h"
 #include "block/units.h"
 #include "loop/cpu_set.h"
 #include "loop/log.h"
 #include "loop/result.h"
-#include "loop/thread.h"
+#include "vmm/config/disk_config.h"
+#include "vmm/config/field_values.h"
 #include "vmm/config/option_text.h"
 #include "vmm/cpuid.h"
 
@@ -33,68 +28,6 @@ using loop::ErrorKind;
 using loop::Result;
 using Pairs = std::vector<KeyValue>;
 
-constexpr std::string_view kSwitch = "on or off";
-
-template <typename T>
-bool assign(T& target, std::optional<uint64_t> value) {
-  if (value) target = static_cast<T>(*value);
-  return value.has_value();
-}
-
-bool assign_switch(bool& target, std::string_view text) {
-  const std::optional<bool> value = parse_switch(text);
-  if (value) target = *value;
-  return value.has_value();
-}
-
-bool assign_text(std::string& target, std::string_view text) {
-  target = text;
-  return !text.empty();
-}
-
-// The command line keeps commas for itself: lists inside a value are written with colons.
-bool assign_cpu_list(std::vector<uint32_t>& target, std::string_view text) {
-  std::string list(text);
-  std::ranges::replace(list, ':', ',');
-  const auto cpus = loop::CpuSet::parse(list);
-  if (!cpus || cpus->empty()) return false;
-  target.clear();
-  for (uint32_t cpu = 0; target.size() < cpus->count(); ++cpu)
-    if (cpus->contains(cpu)) target.push_back(cpu);
-  return true;
-}
-
-bool assign_sched(loop::SchedPolicy& target, std::string_view text) {
-  const auto policy = loop::SchedPolicy::parse(text);
-  if (policy) target = *policy;
-  return policy.has_value();
-}
-
-bool assign_engine(block::IoEngineKind& target, std::string_view text) {
-  const auto kind = block::parse_engine(text);
-  if (kind) target = *kind;
-  return kind.has_value();
-}
-
-bool assign_error_policy(block::ErrorPolicy& target, std::string_view text) {
-  const auto policy = block::parse_error_policy(text);
-  if (policy) target = *policy;
-  return policy.has_value();
-}
-
-template <typename E>
-bool assign_enum(E& target, std::string_view text,
-                 std::span<const std::pair<std::string_view, E>> names) {
-  for (const auto& [name, value] : names) {
-    if (name != text) continue;
-    target = value;
-    return true;
-  }
-  return false;
-}
-
-constexpr std::array<std::pair<std::string_view, DeviceBus>, 2> kBuses = {
-    {{"pci", DeviceBus::kPci}, {"mmio", DeviceBus::kMmio}}};
 constexpr std::array<std::pair<std::string_view, OnReset>, 2> kOnReset = {
     {{"restart", OnReset::kRestart}, {"exit", OnReset::kExit}}};
 constexpr std::array<std::pair<std::string_view, loop::LogLevel>, 6> kLogLevels = {
@@ -111,15 +44,21 @@ Result<void> apply_cpus(MachineConfig& config, const Pairs& pairs) {
     return
         [&target](std::string_view text) { return assign(target, parse_uint(text, 1, kVcpusMax)); };
   };
+  const auto pin = [&](std::string_view text) {
+    loop::CpuSet set;
+    if (!assign_cpus(set, text)) return false;
+    cpus.pin.clear();
+    for (uint32_t cpu = 0; cpus.pin.size() < set.count(); ++cpu)
+      if (set.contains(cpu)) cpus.pin.push_back(cpu);
+    return true;
+  };
   const std::array fields = {
       Field{"count", "1 to 255", number(cpus.count)},
       Field{"sockets", "1 to 255", number(cpus.sockets)},
       Field{"cores", "1 to 255", number(cpus.cores)},
       Field{"threads", "1 to 255", number(cpus.threads)},
-      Field{"pin", "host CPUs like 0-3:8",
-            [&](auto text) { return assign_cpu_list(cpus.pin, text); }},
-      Field{"sched", "other, batch, idle, fifo:1..99 or rr:1..99",
-            [&](auto text) { return assign_sched(cpus.sched, text); }},
+      Field{"pin", kCpuListValues, pin},
+      Field{"sched", kSchedValues, [&](auto text) { return assign_sched(cpus.sched, text); }},
       Field{"mask", "CPU features like avx2:avx512f",
             [&](auto text) { return assign_text(cpus.mask, text); }},
   };
@@ -131,20 +70,11 @@ Result<void> apply_workers(MachineConfig& config, const Pairs& pairs) {
   const auto number = [](uint32_t& target) {
     return [&target](std::string_view text) { return assign(target, parse_uint(text, 1, 1024)); };
   };
-  const auto cpus = [&](std::string_view text) {
-    std::string list(text);
-    std::ranges::replace(list, ':', ',');
-    auto parsed = loop::CpuSet::parse(list);
-    if (!parsed || parsed->empty()) return false;
-    workers.cpus = *std::move(parsed);
-    return true;
-  };
   const std::array fields = {
       Field{"max", "1 to 1024", number(workers.max)},
       Field{"min", "1 to 1024", number(workers.min)},
-      Field{"cpus", "host CPUs like 0-3:8", cpus},
-      Field{"sched", "other, batch, idle, fifo:1..99 or rr:1..99",
-            [&](auto text) { return assign_sched(workers.sched, text); }},
+      Field{"cpus", kCpuListValues, [&](auto text) { return assign_cpus(workers.cpus, text); }},
+      Field{"sched", kSchedValues, [&](auto text) { return assign_sched(workers.sched, text); }},
   };
   SKIFF_RETURN_IF_ERROR(apply_fields("workers", pairs, fields));
   // A small pool without a min of its own starts with all that it may have.
@@ -167,80 +97,24 @@ Result<void> apply_memory(MachineConfig& config, const Pairs& pairs) {
   };
   const std::array fields = {
       Field{"size", "8M to 16T, like 512M or 4G", size},
-      Field{"prealloc", kSwitch, [&](auto text) { return assign_switch(memory.prealloc, text); }},
-      Field{"mlock", kSwitch, [&](auto text) { return assign_switch(memory.mlock, text); }},
+      Field{"prealloc", kSwitchValues,
+            [&](auto text) { return assign_switch(memory.prealloc, text); }},
+      Field{"mlock", kSwitchValues, [&](auto text) { return assign_switch(memory.mlock, text); }},
   };
   return apply_fields("memory", pairs, fields);
 }
 
-bool assign_rate(uint64_t& target, std::optional<uint64_t> value) {
-  return assign(target, value) && target > 0;
-}
-
-void add_throttle_fields(std::vector<Field>& fields, block::ThrottleLimits& limits) {
-  using Rates = block::ThrottleLimits::Rates;
-  constexpr std::array<std::tuple<std::string_view, std::string_view, uint64_t Rates::*>, 4> kIops =
-      {{{"iops", "1 or more requests a second", &Rates::total},
-        {"iops-read", "1 or more reads a second", &Rates::read},
-        {"iops-write", "1 or more writes a second", &Rates::write},
-        {"iops-burst", "1 or more requests", &Rates::burst}}};
-  constexpr std::array<std::tuple<std::string_view, std::string_view, uint64_t Rates::*>, 4> kBps =
-      {{{"bps", "bytes a second like 100M", &Rates::total},
-        {"bps-read", "bytes a second like 100M", &Rates::read},
-        {"bps-write", "bytes a second like 100M", &Rates::write},
-        {"bps-burst", "bytes like 16M", &Rates::burst}}};
-  for (const auto& [name, allowed, member] : kIops)
-    fields.push_back({name, allowed, [&target = limits.requests.*member](std::string_view text) {
-                        return assign_rate(target, parse_uint(text, 1, 1'000'000'000));
-                      }});
-  for (const auto& [name, allowed, member] : kBps)
-    fields.push_back({name, allowed, [&target = limits.bytes.*member](std::string_view text) {
-                        return assign_rate(target, block::parse_bytes(text));
-                      }});
-}
-
 Result<void> apply_disk(MachineConfig& config, const Pairs& pairs) {
-  constexpr uint64_t kYearSeconds = 31'536'000;
-  DiskConfig disk;
-  std::optional<Error> fault_error;  // Says more than what is allowed.
-  const auto assign_faults = [&](std::string_view text) {
-    auto rules = block::FaultRules::parse(text);
-    if (!rules) fault_error = rules.error().with_context("disk");
-    if (rules) disk.faults = *std::move(rules);
-    return disk.faults.has_value();
-  };
-  std::vector<Field> fields = {
-      Field{"path", "a file, a block device, an NBD URL, or null:size=SIZE[,,latency=TIME]",
-            [&](auto text) { return assign_text(disk.path, text); }},
-      Field{"format", "raw", [&](auto text) { return disk.format_given = (text == "raw"); }},
-      Field{"readonly", kSwitch, [&](auto text) { return assign_switch(disk.readonly, text); }},
-      Field{"direct", kSwitch, [&](auto text) { return assign_switch(disk.direct, text); }},
-      Field{"engine", "auto, sync, worker, threads, posix-aio, linux-aio or io_uring",
-            [&](auto text) { return assign_engine(disk.engine, text); }},
-      Field{"serial", "1 to 20 characters",
-            [&](auto text) { return text.size() <= 20 && assign_text(disk.serial, text); }},
-      Field{"rerror", block::kErrorPolicyNames,
-            [&](auto text) { return assign_error_policy(disk.errors.read, text); }},
-      Field{"werror", block::kErrorPolicyNames,
-            [&](auto text) { return assign_error_policy(disk.errors.write, text); }},
-      Field{"reconnect-delay", "0 to 31536000 seconds that requests wait for an NBD server",
-            [&](auto text) {
-              return assign(disk.nbd.reconnect_delay_s, parse_uint(text, 0, kYearSeconds));
-            }},
-      Field{"reply-timeout", "0 (never) to 31536000 seconds until an NBD server counts as gone",
-            [&](auto text) {
-              return assign(disk.nbd.reply_timeout_s, parse_uint(text, 0, kYearSeconds));
-            }},
-      Field{"fault", "rules like op=write:at=1M+64K:error=EIO", assign_faults},
-      Field{"bus", "pci or mmio",
-            [&](auto text) { return assign_enum<DeviceBus>(disk.bus, text, kBuses); }},
-  };
-  add_throttle_fields(fields, disk.throttle);
-  if (auto applied = apply_fields("disk", pairs, fields); !applied)
-    return fault_error.value_or(applied.error());
-  if (disk.path.empty())
-    return Error(ErrorKind::kInvalidArgument, "disk: no path (write --disk path=FILE)");
-  config.disks.push_back(std::move(disk));
+  auto disk = parse_disk(pairs);
+  if (!disk) return disk.error();
+  config.disks.push_back(*std::move(disk));
+  return {};
+}
+
+Result<void> apply_iothread(MachineConfig& config, const Pairs& pairs) {
+  auto thread = parse_iothread(pairs);
+  if (!thread) return thread.error();
+  config.iothreads.push_back(*std::move(thread));
   return {};
 }
 
@@ -251,7 +125,7 @@ Result<void> apply_console(MachineConfig& config, const Pairs& pairs) {
             [&](auto text) { return assign_text(console.backend, text); }},
       Field{"name", "a port name", [&](auto text) { return assign_text(console.name, text); }},
       Field{"bus", "pci or mmio",
-            [&](auto text) { return assign_enum<DeviceBus>(config.console_bus, text, kBuses); }},
+            [&](auto text) { return assign_enum<DeviceBus>(config.console_bus, text, kBusNames); }},
   };
   SKIFF_RETURN_IF_ERROR(apply_fields("console", pairs, fields));
   if (console.backend.empty())
@@ -275,7 +149,7 @@ Result<void> apply_text(MachineConfig& config, const Pairs& pairs) {
 
 template <bool MachineConfig::* member>
 Result<void> apply_flag(MachineConfig& config, const Pairs& pairs) {
-  return apply_single("flag", kSwitch, pairs,
+  return apply_single("flag", kSwitchValues, pairs,
                       [&](auto text) { return assign_switch(config.*member, text); });
 }
 
@@ -306,7 +180,7 @@ constexpr auto kText = OptionForm::kText;
 constexpr auto kPairs = OptionForm::kPairs;
 constexpr auto kFlag = OptionForm::kFlag;
 
-constexpr std::array<OptionInfo, 17> kOptions = {{
+constexpr std::array<OptionInfo, 18> kOptions = {{
     {"kernel", kText, "value", false, "FILE",
      "Kernel: bzImage, ELF vmlinux (also PVH) or multiboot", apply_text<&MachineConfig::kernel>},
     {"initrd", kText, "value", false, "FILE", "Initial RAM disk",
@@ -322,8 +196,12 @@ constexpr std::array<OptionInfo, 17> kOptions = {{
      "path=FILE|URL[,format=raw][,readonly=on][,direct=on][,engine=NAME][,serial=TEXT]"
      "[,rerror=POLICY][,werror=POLICY][,fault=RULES][,iops[-read|-write|-burst]=N]"
      "[,bps[-read|-write|-burst]=SIZE][,reconnect-delay=SECONDS][,reply-timeout=SECONDS]"
-     "[,bus=pci|mmio]",
+     "[,bus=pci|mmio][,queues=N|auto][,queue-size=N][,submit=auto|iothread|vcpu|poll]"
+     "[,iothreads=ID:ID...][,map=auto|round-robin|ID:ID...][,steer=auto|off][,discard=on|off]",
      "Add a virtio-blk disk", apply_disk},
+    {"iothread", kPairs, "id", true, "id=ID[,cpus=LIST][,sched=POLICY][,poll-max-us=N]",
+     "Add a thread that serves disks; without any Skiff makes as many as suit the host",
+     apply_iothread},
     {"workers", kPairs, "max", false, "MAX[,min=N][,cpus=LIST][,sched=POLICY]",
      "Threads for the disks' blocking calls, 32 at most and 2 at first", apply_workers},
     {"serial", kText, "value", true, "stdio|null|file:PATH|pty[:LINK]|unix:PATH",
@@ -385,7 +263,11 @@ Result<void> validate(const MachineConfig& config) {
   if (config.kernel.empty()) return invalid("No kernel (write --kernel FILE)");
   if (config.serials.size() > 4) return invalid("serial: at most 4 serial ports");
   if (config.consoles.size() > 16) return invalid("console: at most 16 ports");
-  if (config.disks.size() > 24) return invalid("disk: at most 24 disks");
+  if (config.disks.size() > kDisksMax)
+    return invalid(fmt::format("disk: at most {} disks", kDisksMax));
+  SKIFF_RETURN_IF_ERROR(validate_iothreads(config.iothreads));
+  for (const DiskConfig& disk : config.disks)
+    SKIFF_RETURN_IF_ERROR(validate_disk(disk, config.iothreads));
   if (!config.exec.empty() && config.shell) return invalid("exec and shell exclude each other");
 
   const CpuConfig& cpus = config.cpus;

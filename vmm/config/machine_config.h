@@ -6,21 +6,17 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "block/error_policy.h"
-#include "block/filters/fault_rules.h"
-#include "block/filters/throttled_image.h"
-#include "block/io_engine.h"
-#include "block/nbd/nbd_patience.h"
 #include "loop/cpu_set.h"
 #include "loop/log.h"
 #include "loop/result.h"
 #include "loop/thread.h"
+#include "vmm/config/disk_config.h"
+#include "vmm/config/field_values.h"
 #include "vmm/config/option_text.h"
 
 namespace skiff::vmm {
@@ -52,23 +48,6 @@ struct WorkersConfig {
   loop::SchedPolicy sched;
 };
 
-enum class DeviceBus : uint8_t { kPci, kMmio };
-
-struct DiskConfig {
-  std::string path;
-  bool format_given =
-      false;  // "raw" is the only format; said or not decides what a qcow2 magic means.
-  bool readonly = false;
-  bool direct = false;
-  block::IoEngineKind engine = block::IoEngineKind::kAuto;
-  std::string serial;
-  block::ErrorPolicies errors;
-  std::optional<block::FaultRules> faults;  // Empty rules: some may be set later.
-  block::ThrottleLimits throttle;
-  block::NbdPatience nbd;  // Of a path that is an NBD URL.
-  DeviceBus bus = DeviceBus::kPci;
-};
-
 // A virtio-console port: where its host end is, and the name that the guest finds it by.
 struct ConsoleConfig {
   std::string backend;
@@ -84,6 +63,7 @@ struct MachineConfig {
   CpuConfig cpus;
   MemoryConfig memory;
   WorkersConfig workers;
+  std::vector<IothreadConfig> iothreads;  // Empty: the machine makes as many as suit the host.
   std::vector<DiskConfig> disks;
   std::vector<std::string> serials;  // Host ends of COM1 to COM4.
   std::vector<ConsoleConfig> consoles;
