@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "devices/core/irq_line.h"
+#include "loop/check.h"
 #include "loop/clock.h"
 #include "loop/event_loop.h"
 #include "loop/log.h"
@@ -63,6 +64,13 @@ bool AcpiPm::press_power_button() {
   return (enable_ & kPowerButton) != 0;
 }
 
+void AcpiPm::raise_event(uint8_t number) {
+  SKIFF_CHECK(number < kGpeCount);
+  const loop::MutexLock lock(mutex_);
+  gpe_status_ |= static_cast<uint16_t>(1u << number);
+  update_sci();
+}
+
 void AcpiPm::bus_read(uint64_t offset_bytes, std::span<uint8_t> data) {
   const loop::MutexLock lock(mutex_);
   const uint64_t mask = (uint64_t{2} << carry_bit_) - 1;
@@ -90,6 +98,14 @@ uint8_t AcpiPm::read_byte(uint64_t offset, uint32_t timer_value) {
     case 10:
     case 11:
       return static_cast<uint8_t>(timer_value >> (8 * (offset - 8)));
+    case 12:
+      return low(gpe_status_);
+    case 13:
+      return high(gpe_status_);
+    case 14:
+      return low(gpe_enable_);
+    case 15:
+      return high(gpe_enable_);
     default:
       return 0;  // Reserved ports of the block.
   }
@@ -124,6 +140,14 @@ bool AcpiPm::write_byte(uint64_t offset, uint8_t value) {
       return false;
     case 5:
       return write_control_high(value);
+    case 12:
+    case 13:  // As in PM1 status (4.8.4.1).
+      gpe_status_ &= static_cast<uint16_t>(~with_byte(0, high_byte, value));
+      return false;
+    case 14:
+    case 15:
+      gpe_enable_ = with_byte(gpe_enable_, high_byte, value);
+      return false;
     default:  // The timer counts on, whatever is written.
       return false;
   }
@@ -146,7 +170,9 @@ void AcpiPm::note_timer_carry() {
   carries_ = carries;
 }
 
-void AcpiPm::update_sci() { sci_.set_level((status_ & enable_ & kStatusMask) != 0); }
+void AcpiPm::update_sci() {
+  sci_.set_level((status_ & enable_ & kStatusMask) != 0 || (gpe_status_ & gpe_enable_) != 0);
+}
 
 void AcpiPm::on_timer() {
   home_.assert_here();
@@ -166,6 +192,7 @@ void AcpiPm::on_timer() {
 loop::Task<void> AcpiPm::reset() {
   const loop::MutexLock lock(mutex_);
   status_ = enable_ = control_ = 0;
+  gpe_status_ = gpe_enable_ = 0;
   update_sci();
   co_return;
 }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// AcpiPm: ACPI's fixed hardware: PM1 event and control blocks and the power management timer (ACPI
-// 6.4, section 4.8.3). One range of I/O ports:
+// AcpiPm: ACPI's fixed hardware: PM1 event and control blocks, the power management timer (ACPI
+// 6.4, section 4.8.3) and the block of general-purpose events (4.8.4). One range of I/O ports:
 //   0x600  PM1 status (2 bytes), PM1 enable (2)
 //   0x604  PM1 control (2)
 //   0x608  PM timer (4)
+//   0x60c  GPE0 status (2), GPE0 enable (2)
 // SCI_EN is always set: there is no SMI and no ACPI enable handshake.
-// Thread: registers and press_power_button() from any; constructor, destructor and reset(): main
-// loop. `on_power_off` is called on the vCPU thread that wrote, with no lock held.
+// Thread: registers, press_power_button() and raise_event() from any; constructor, destructor and
+// reset(): main loop. `on_power_off` is called on the vCPU thread that wrote, with no lock held.
 // Ownership: borrows loop, clock and interrupt line.
 #pragma once
 
@@ -26,11 +27,13 @@ namespace skiff::devices {
 class AcpiPm final : public BusDevice, public Device {
  public:
   static constexpr uint16_t kBasePort = 0x600;
-  static constexpr uint64_t kSizeBytes = 12;
+  static constexpr uint64_t kSizeBytes = 16;
   // Where the FADT finds the blocks.
   static constexpr uint16_t kEventPort = kBasePort;
   static constexpr uint16_t kControlPort = kBasePort + 4;
   static constexpr uint16_t kTimerPort = kBasePort + 8;
+  static constexpr uint16_t kGpePort = kBasePort + 12;
+  static constexpr uint8_t kGpeCount = 16;
   static constexpr uint32_t kSciIrq = 9;  // Level-triggered, active high.
   // SLP_TYP of S5, as \_S5 in the DSDT says. No other sleep state is offered.
   static constexpr uint8_t kSleepTypeS5 = 5;
@@ -46,6 +49,8 @@ class AcpiPm final : public BusDevice, public Device {
 
   // True if the guest has asked to be told; otherwise the press waits in PM1 status.
   bool press_power_button();
+  // General-purpose event `number`, below kGpeCount, has happened: the guest runs its method.
+  void raise_event(uint8_t number);
 
   void bus_read(uint64_t offset_bytes, std::span<uint8_t> data) override;
   void bus_write(uint64_t offset_bytes, std::span<const uint8_t> data) override;
@@ -74,6 +79,8 @@ class AcpiPm final : public BusDevice, public Device {
   uint16_t status_ SKIFF_GUARDED_BY(mutex_) = 0;
   uint16_t enable_ SKIFF_GUARDED_BY(mutex_) = 0;
   uint16_t control_ SKIFF_GUARDED_BY(mutex_) = 0;
+  uint16_t gpe_status_ SKIFF_GUARDED_BY(mutex_) = 0;
+  uint16_t gpe_enable_ SKIFF_GUARDED_BY(mutex_) = 0;
   uint64_t carries_ SKIFF_GUARDED_BY(mutex_) = 0;
 };
 

@@ -19,15 +19,33 @@ loop::Result<void> AddressBus::add(uint64_t base, uint64_t size_bytes, BusDevice
     return loop::Error(loop::ErrorKind::kInvalidArgument,
                        fmt::format("Bus range {:#x}+{:#x} is empty or wraps", base, size_bytes));
   const loop::SharedWriteLock lock(mutex_);
-  const auto next = std::ranges::upper_bound(ranges_, base, {}, &Range::base);
-  const bool hits_next = next != ranges_.end() && next->base - base < size_bytes;
+  std::erase_if(ranges_, [&](const Range& other) {
+    return other.is_placeholder && (other.base <= base ? base - other.base < other.size_bytes
+                                                       : other.base - base < size_bytes);
+  });
+  return insert({base, size_bytes, &device});
+}
+
+loop::Result<void> AddressBus::insert(const Range& range) {
+  const auto next = std::ranges::upper_bound(ranges_, range.base, {}, &Range::base);
+  const bool hits_next = next != ranges_.end() && next->base - range.base < range.size_bytes;
   const bool hits_previous =
-      next != ranges_.begin() && base - std::prev(next)->base < std::prev(next)->size_bytes;
+      next != ranges_.begin() && range.base - std::prev(next)->base < std::prev(next)->size_bytes;
   if (hits_next || hits_previous)
     return loop::Error(loop::ErrorKind::kBusy,
-                       fmt::format("Bus range {:#x}+{:#x} is taken", base, size_bytes));
-  ranges_.insert(next, Range{base, size_bytes, &device});
+                       fmt::format("Bus range {:#x}+{:#x} is taken", range.base, range.size_bytes));
+  ranges_.insert(next, range);
   return {};
+}
+
+void AddressBus::add_placeholder(uint64_t base, uint64_t size_bytes, BusDevice& device) {
+  const loop::SharedWriteLock lock(mutex_);
+  [[maybe_unused]] const auto added = insert({base, size_bytes, &device, /*is_placeholder=*/true});
+}
+
+void AddressBus::remove_placeholders() {
+  const loop::SharedWriteLock lock(mutex_);
+  std::erase_if(ranges_, [](const Range& range) { return range.is_placeholder; });
 }
 
 void AddressBus::remove(uint64_t base) {

@@ -34,6 +34,10 @@ class AddressBus {
   // What was added at `base` is gone when this returns, except from a vCPU that is inside it at
   // this moment.
   void remove(uint64_t base);
+  // Answers in the place of something that has gone without its driver's knowledge, for as long as
+  // nobody else wants any of the range: add() takes it away. Nothing happens when it is taken.
+  void add_placeholder(uint64_t base, uint64_t size_bytes, BusDevice& device);
+  void remove_placeholders();
 
   // False (and for a read all bits set) when nobody is there.
   bool read(uint64_t address, std::span<uint8_t> data) const;
@@ -44,7 +48,9 @@ class AddressBus {
     uint64_t base;
     uint64_t size_bytes;
     BusDevice* device;
+    bool is_placeholder = false;
   };
+  loop::Result<void> insert(const Range& range) SKIFF_REQUIRES(mutex_);
   Range find(uint64_t address, uint64_t size_bytes) const;
 
   mutable loop::SharedMutex mutex_;

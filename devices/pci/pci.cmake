@@ -6,4 +6,5 @@ skiff_library(skiff_pci
     pci/pci_bus.cc
     pci/pci_config_space.cc
     pci/pci_device.cc
+    pci/pci_hotplug.cc
   LINK skiff_devices_core)

@@ -14,6 +14,7 @@
 #include "devices/pci/pci_config_space.h"
 #include "devices/pci/pci_device.h"
 #include "devices/pci/pci_registers.h"
+#include "loop/check.h"
 #include "loop/result.h"
 #include "loop/task.h"
 
@@ -34,12 +35,25 @@ constexpr uint64_t kDataPortOffset = 4;  // 0xcfc.
 }  // namespace
 
 std::optional<uint64_t> PciWindow::allocate(uint64_t size_bytes) {
-  const uint64_t start = base_ + used_bytes_;
-  const uint64_t padding = (size_bytes - start % size_bytes) % size_bytes;
-  const uint64_t left = size_bytes_ - used_bytes_;
-  if (padding > left || size_bytes > left - padding) return std::nullopt;
-  used_bytes_ += padding + size_bytes;
-  return start + padding;
+  // Offsets, not addresses: the window may end at the end of all addresses.
+  uint64_t free = 0;
+  auto next = used_.begin();
+  for (;; ++next) {
+    const uint64_t end = next == used_.end() ? size_bytes_ : next->base - base_;
+    const uint64_t padding = (size_bytes - (base_ + free) % size_bytes) % size_bytes;
+    const uint64_t left = end - free;
+    if (padding <= left && size_bytes <= left - padding) {
+      const uint64_t start = base_ + free + padding;
+      used_.insert(next, {start, size_bytes});
+      return start;
+    }
+    if (next == used_.end()) return std::nullopt;
+    free = next->base - base_ + next->size_bytes;
+  }
+}
+
+bool PciWindow::release(uint64_t base) {
+  return std::erase_if(used_, [base](const Used& used) { return used.base == base; }) != 0;
 }
 
 loop::Result<std::unique_ptr<PciBus>> PciBus::create(MmioBus& mmio, PioBus& pio,
@@ -54,10 +68,12 @@ loop::Result<std::unique_ptr<PciBus>> PciBus::create(MmioBus& mmio, PioBus& pio,
 PciBus::PciBus(MmioBus& mmio, PioBus& pio, const Options& options)
     : mmio_(mmio), pio_(pio), options_(options) {
   bridge_.connect(mmio, pio);
-  slots_[0] = &bridge_;
+  slots_[0].store(&bridge_, std::memory_order_release);
 }
 
 PciBus::~PciBus() {
+  mmio_.remove_placeholders();
+  pio_.remove_placeholders();
   if (is_ecam_added_) mmio_.remove(options_.ecam_base);
 }
 
@@ -81,25 +97,73 @@ loop::Result<void> PciBus::place_bars(PciDevice& device) {
   return {};
 }
 
+std::optional<uint8_t> PciBus::free_slot() const {
+  std::optional<uint8_t> best;
+  for (uint8_t slot = 1; slot < kSlotCount; ++slot) {
+    if (find(slot, 0) != nullptr) continue;
+    if (!best || last_added_[slot] < last_added_[*best]) best = slot;
+  }
+  return best;
+}
+
 loop::Result<uint8_t> PciBus::add(PciDevice& device) {
-  const auto slot = std::ranges::find(slots_, nullptr);
-  if (slot == slots_.end())
+  const std::optional<uint8_t> slot = free_slot();
+  if (!slot)
     return loop::Error(
         loop::ErrorKind::kExhausted,
         fmt::format("{}: All {} PCI devices are taken; use fewer, or bus=mmio for some",
                     device.name(), kSlotCount - 1));
-  SKIFF_RETURN_IF_ERROR(place_bars(device));
+  if (auto placed = place_bars(device); !placed) {
+    release(device);
+    return placed.error();
+  }
   device.connect(mmio_, pio_);
-  *slot = &device;
-  return static_cast<uint8_t>(slot - slots_.begin());
+  last_added_[*slot] = ++added_;
+  slots_[*slot].store(&device, std::memory_order_release);
+  return *slot;
+}
+
+AddressBus& PciBus::bus_of(const PciBar& bar) {
+  if (bar.kind == PciBarKind::kIo) return pio_;
+  return mmio_;
+}
+
+void PciBus::take(uint8_t slot, Removal removal) {
+  SKIFF_CHECK(slot > 0 && slot < kSlotCount);
+  PciDevice* device = slots_[slot].exchange(nullptr, std::memory_order_acq_rel);
+  SKIFF_CHECK(device != nullptr);
+  std::array<std::optional<uint64_t>, pci::kBarCount> answered;
+  for (uint8_t i = 0; i < pci::kBarCount; ++i) answered[i] = device->bar_address(i);
+  device->retire();
+  if (removal == Removal::kEjected) return;
+  for (uint8_t i = 0; i < pci::kBarCount; ++i) {
+    const std::optional<PciBar>& bar = device->bar(i);
+    if (bar && answered[i]) bus_of(*bar).add_placeholder(*answered[i], bar->size_bytes, gone_);
+  }
+}
+
+void PciBus::release(const PciDevice& device) {
+  for (uint8_t i = 0; i < pci::kBarCount; ++i) {
+    const std::optional<PciBar>& bar = device.bar(i);
+    if (!bar) continue;
+    const uint64_t base = device.initial_address(i);
+    if (bar->kind == PciBarKind::kIo) {
+      options_.io.release(base);
+    } else if (!options_.memory64.release(base)) {
+      options_.memory32.release(base);
+    }
+  }
 }
 
 PciDevice* PciBus::find(uint32_t slot, uint32_t function) const {
-  return function == 0 && slot < slots_.size() ? slots_[slot] : nullptr;
+  if (function != 0 || slot >= slots_.size()) return nullptr;
+  return slots_[slot].load(std::memory_order_acquire);
 }
 
 loop::Task<void> PciBus::reset() {
   ports_.reset();
+  mmio_.remove_placeholders();
+  pio_.remove_placeholders();
   co_await bridge_.reset();
 }
 
@@ -108,6 +172,10 @@ PciBus::HostBridge::HostBridge() : PciDevice("pci-host-bridge", kBridgeIdentity)
 loop::Task<void> PciBus::HostBridge::reset() {
   reset_config();
   co_return;
+}
+
+void PciBus::GoneRegisters::bus_read(uint64_t /*offset_bytes*/, std::span<uint8_t> data) {
+  std::ranges::fill(data, uint8_t{0});
 }
 
 void PciBus::Ecam::bus_read(uint64_t offset_bytes, std::span<uint8_t> data) {

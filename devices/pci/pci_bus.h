@@ -10,8 +10,12 @@
 //
 // Firmware would give each BAR an address; add() does, so that a guest started without firmware
 // finds them placed. Decoding is off until the guest sets the command register.
-// Thread: configuration accesses from all vCPU threads; create(), add() and reset on the main loop
-//         before, or while no, vCPU runs.
+//
+// Devices come and go while the guest runs: a slot changes hands by one atomic store. What was
+// taken out may still be used by a vCPU that had found it before: its owner keeps it until every
+// vCPU has been outside all accesses once (docs/hotplug.md).
+// Thread: configuration accesses and take() from all vCPU threads; create(), add(), release() and
+//         reset on the main loop.
 // Ownership: the machine's; borrows the buses and the devices, which are destroyed before the
 //         buses.
 #pragma once
@@ -23,6 +27,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "devices/core/bus.h"
 #include "devices/core/device.h"
@@ -31,7 +36,7 @@
 
 namespace skiff::devices {
 
-// Addresses to hand out, from the bottom up.
+// Addresses to hand out, the lowest first that fit.
 class PciWindow {
  public:
   PciWindow() = default;
@@ -41,11 +46,17 @@ class PciWindow {
   uint64_t size_bytes() const { return size_bytes_; }
   // `size_bytes` (a power of two) of them, aligned to the size; nothing when there are no more.
   std::optional<uint64_t> allocate(uint64_t size_bytes);
+  // Gives back what was allocated at `base`; false when it was not from here.
+  bool release(uint64_t base);
 
  private:
+  struct Used {
+    uint64_t base;
+    uint64_t size_bytes;
+  };
   uint64_t base_ = 0;
   uint64_t size_bytes_ = 0;
-  uint64_t used_bytes_ = 0;
+  std::vector<Used> used_;  // Sorted.
 };
 
 class PciBus final : public Device {
@@ -70,9 +81,21 @@ class PciBus final : public Device {
   PciBus(const PciBus&) = delete;
   PciBus& operator=(const PciBus&) = delete;
 
-  // The device number it got. kExhausted when all are taken or a window is full. The device may not
-  // go before the bus, unless no guest runs any more.
+  // The device number it got: the first that never had a device, or else the one that has been
+  // empty for longest, so that a guest which is slow to see the one go does not take the other for
+  // it. kExhausted when all are taken or a window is full. The device may not go before the bus,
+  // unless it was taken out or no guest runs any more.
   loop::Result<uint8_t> add(PciDevice& device);
+
+  // How a device goes: the guest gave it up, or it is pulled out of the guest's hands. A driver
+  // that finds its device gone tends to wait for a reset to be done, for ever if all registers read
+  // as ones: where a BAR was, they read as zero then, until the range is used for something else.
+  enum class Removal : uint8_t { kEjected, kSurprise };
+  // Any thread, once for each device: from here on nobody finds it. See above for who still may be
+  // inside.
+  void take(uint8_t slot, Removal removal);
+  // The addresses that add() chose for a device that was taken out are free again.
+  void release(const PciDevice& device);
 
   // Configuration access by port, for the I/O bus at kConfigPorts: by itself, or behind another
   // device that has a port among them.
@@ -105,6 +128,12 @@ class PciBus final : public Device {
     PciBus& bus_;
     std::atomic<uint32_t> address_{0};  // Guests hold a lock over address and data.
   };
+  // What a driver reads where its device was.
+  class GoneRegisters final : public BusDevice {
+   public:
+    void bus_read(uint64_t offset_bytes, std::span<uint8_t> data) override;
+    void bus_write(uint64_t, std::span<const uint8_t>) override {}
+  };
   class HostBridge final : public PciDevice {
    public:
     HostBridge();
@@ -114,6 +143,8 @@ class PciBus final : public Device {
   PciBus(MmioBus& mmio, PioBus& pio, const Options& options);
   PciDevice* find(uint32_t slot, uint32_t function) const;
   loop::Result<void> place_bars(PciDevice& device);
+  std::optional<uint8_t> free_slot() const;
+  AddressBus& bus_of(const PciBar& bar);
 
   MmioBus& mmio_;
   PioBus& pio_;
@@ -121,8 +152,11 @@ class PciBus final : public Device {
   bool is_ecam_added_ = false;
   Ecam ecam_{*this};
   ConfigPorts ports_{*this};
+  GoneRegisters gone_;
   HostBridge bridge_;
-  std::array<PciDevice*, kSlotCount> slots_{};  // Fixed once the guest runs.
+  std::array<std::atomic<PciDevice*>, kSlotCount> slots_{};
+  std::array<uint64_t, kSlotCount> last_added_{};  // 0: never. Main loop.
+  uint64_t added_ = 0;
 };
 
 }  // namespace skiff::devices

@@ -190,7 +190,7 @@ void PciDevice::apply() {
   uint64_t msix_control = 0;
   {
     const loop::MutexLock registers_lock(mutex_);
-    for (uint8_t i = 0; i < pci::kBarCount; ++i) wanted[i] = wanted_address(i);
+    for (uint8_t i = 0; i < pci::kBarCount && !is_retired_; ++i) wanted[i] = wanted_address(i);
     if (msix_ != nullptr)
       msix_control = space_.load(static_cast<uint16_t>(msix_capability_ + 2), 2);
   }
@@ -207,6 +207,14 @@ void PciDevice::apply() {
   if (msix_ != nullptr)
     msix_->set_control((msix_control & pci::kMsixEnable) != 0,
                        (msix_control & pci::kMsixFunctionMask) != 0);
+}
+
+void PciDevice::retire() {
+  {
+    const loop::MutexLock lock(apply_mutex_);
+    is_retired_ = true;
+  }
+  apply();
 }
 
 void PciDevice::reset_config() {

@@ -52,11 +52,15 @@ class PciDevice : public Device {
   // while somebody else is there.
   std::optional<uint64_t> bar_address(uint8_t index) const;
 
-  // For PciBus, once, before the guest runs: the buses to appear on, and the address a BAR has
-  // after reset.
+  // For PciBus, once, before the guest can see it: the buses to appear on, and the address a BAR
+  // has after reset.
   void connect(MmioBus& mmio, PioBus& pio);
   const std::optional<PciBar>& bar(uint8_t index) const { return bars_[index].spec; }
   void place_bar(uint8_t index, uint64_t address);
+  uint64_t initial_address(uint8_t index) const { return bars_[index].initial_address; }
+  // For PciBus, once, on any thread: the device is taken out. No BAR answers any more, whatever is
+  // written from now on; whoever is inside an access to one may still be there.
+  void retire();
 
  protected:
   PciDevice(std::string name, const PciIdentity& identity);
@@ -108,6 +112,7 @@ class PciDevice : public Device {
   mutable loop::Mutex apply_mutex_;  // Taken before mutex_.
   mutable loop::Mutex mutex_;
   std::array<Bar, pci::kBarCount> bars_;  // `mapped` is under apply_mutex_.
+  bool is_retired_ SKIFF_GUARDED_BY(apply_mutex_) = false;
   PciConfigSpace space_ SKIFF_GUARDED_BY(mutex_);
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "firmware/acpi/aml.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -28,22 +29,39 @@ constexpr uint8_t kScopeOp = 0x10;
 constexpr uint8_t kBufferOp = 0x11;
 constexpr uint8_t kPackageOp = 0x12;
 constexpr uint8_t kMethodOp = 0x14;
+constexpr uint8_t kDualNamePrefix = 0x2e;
+constexpr uint8_t kMultiNamePrefix = 0x2f;
 constexpr uint8_t kExtendedPrefix = 0x5b;
 constexpr uint8_t kLocal0 = 0x60;
 constexpr uint8_t kArg0 = 0x68;
 constexpr uint8_t kStoreOp = 0x70;
 constexpr uint8_t kAndOp = 0x7b;
 constexpr uint8_t kOrOp = 0x7d;
+constexpr uint8_t kNotifyOp = 0x86;
 constexpr uint8_t kCreateDWordFieldOp = 0x8a;
 constexpr uint8_t kLNotOp = 0x92;
 constexpr uint8_t kLEqualOp = 0x93;
 constexpr uint8_t kIfOp = 0xa0;
 constexpr uint8_t kReturnOp = 0xa4;
+constexpr uint8_t kExtendedRegion = 0x80;
+constexpr uint8_t kExtendedField = 0x81;
 constexpr uint8_t kExtendedDevice = 0x82;
 
 Aml little_endian(uint64_t value, size_t size_bytes) {
   Aml aml;
   for (size_t i = 0; i < size_bytes; ++i) aml.append(static_cast<uint8_t>(value >> (8 * i)));
+  return aml;
+}
+
+// One name segment, padded.
+Aml name_segment(std::string_view name) {
+  SKIFF_CHECK(!name.empty() && name.size() <= 4);
+  Aml aml;
+  for (size_t i = 0; i < 4; ++i) {
+    const char c = i < name.size() ? name[i] : '_';
+    SKIFF_CHECK((c >= 'A' && c <= 'Z') || c == '_' || (i > 0 && c >= '0' && c <= '9'));
+    aml.append(static_cast<uint8_t>(c));
+  }
   return aml;
 }
 
@@ -156,11 +174,14 @@ Aml aml_path(std::string_view path) {
     aml.append(static_cast<uint8_t>(path.front()));
     path.remove_prefix(1);
   }
-  SKIFF_CHECK(!path.empty() && path.size() <= 4);
-  for (size_t i = 0; i < 4; ++i) {
-    const char c = i < path.size() ? path[i] : '_';
-    SKIFF_CHECK((c >= 'A' && c <= 'Z') || c == '_' || (i > 0 && c >= '0' && c <= '9'));
-    aml.append(static_cast<uint8_t>(c));
+  // 20.2.2 "Name Objects Encoding".
+  const auto segments = static_cast<uint8_t>(std::ranges::count(path, '.') + 1);
+  if (segments == 2) aml.append(kDualNamePrefix);
+  if (segments > 2) aml.append(kMultiNamePrefix).append(segments);
+  for (uint8_t left = segments; left > 0; --left) {
+    const size_t end = std::min(path.find('.'), path.size());
+    aml.append(name_segment(path.substr(0, end)));
+    path.remove_prefix(left > 1 ? end + 1 : end);
   }
   return aml;
 }
@@ -173,15 +194,30 @@ Aml aml_scope(std::string_view path, std::span<const Aml> terms) {
   return with_opcode({kScopeOp}, with_length(join(aml_path(path), terms)));
 }
 
-Aml aml_device(std::string_view path, std::initializer_list<Aml> terms) {
+Aml aml_device(std::string_view path, std::span<const Aml> terms) {
   return with_opcode({kExtendedPrefix, kExtendedDevice}, with_length(join(aml_path(path), terms)));
 }
 
-Aml aml_method(std::string_view path, uint8_t arguments, std::initializer_list<Aml> terms) {
+Aml aml_method(std::string_view path, uint8_t arguments, std::span<const Aml> terms) {
   SKIFF_CHECK(arguments <= 7);
   Aml head = aml_path(path);
   head.append(arguments);
   return with_opcode({kMethodOp}, with_length(join(std::move(head), terms)));
+}
+
+Aml aml_io_region(std::string_view name, uint16_t port, uint8_t size_bytes) {
+  constexpr uint8_t kSystemIo = 1;
+  Aml aml = with_opcode({kExtendedPrefix, kExtendedRegion}, aml_path(name));
+  return aml.append(kSystemIo).append(aml_integer(port)).append(aml_integer(size_bytes));
+}
+
+Aml aml_dword_fields(std::string_view region, std::initializer_list<std::string_view> names) {
+  constexpr uint8_t kDWordAccess = 3;
+  Aml content = aml_path(region);
+  content.append(kDWordAccess);
+  for (const std::string_view name : names)
+    content.append(name_segment(name)).append(uint8_t{32});  // Bits, as a package length.
+  return with_opcode({kExtendedPrefix, kExtendedField}, with_length(content));
 }
 
 Aml aml_create_dword_field(const Aml& buffer, uint64_t offset_bytes, std::string_view name) {
@@ -208,6 +244,12 @@ Aml aml_if(const Aml& condition, std::initializer_list<Aml> terms) {
 Aml aml_not(const Aml& condition) { return with_opcode({kLNotOp}, condition); }
 
 Aml aml_store(const Aml& value, const Aml& target) { return binary(kStoreOp, value, target); }
+
+Aml aml_notify(const Aml& device, uint64_t value) {
+  return binary(kNotifyOp, device, aml_integer(value));
+}
+
+Aml aml_nowhere() { return Aml({kZero}); }
 
 Aml aml_and(const Aml& left, const Aml& right, const Aml& target) {
   Aml aml = binary(kAndOp, left, right);

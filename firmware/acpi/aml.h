@@ -42,14 +42,24 @@ Aml aml_eisa_id(std::string_view id);
 // "33db4d5b-1ff7-401c-9657-7441c03dd766" as a buffer in its mixed byte order.
 Aml aml_uuid(std::string_view text);
 
-// Names: "\\_SB_", "_CRS", "^ABCD"; one segment of one to four characters, padded with '_'.
+// Names: "\\_SB_", "_CRS", "^ABCD", "\\_SB_.PCI0.COM1"; segments of one to four characters, padded
+// with '_'.
 Aml aml_path(std::string_view path);
 
 // Named objects.
 Aml aml_name(std::string_view path, const Aml& value);
 Aml aml_scope(std::string_view path, std::span<const Aml> terms);
-Aml aml_device(std::string_view path, std::initializer_list<Aml> terms);
-Aml aml_method(std::string_view path, uint8_t arguments, std::initializer_list<Aml> terms);
+Aml aml_device(std::string_view path, std::span<const Aml> terms);
+inline Aml aml_device(std::string_view path, std::initializer_list<Aml> terms) {
+  return aml_device(path, std::span(terms.begin(), terms.size()));
+}
+Aml aml_method(std::string_view path, uint8_t arguments, std::span<const Aml> terms);
+inline Aml aml_method(std::string_view path, uint8_t arguments, std::initializer_list<Aml> terms) {
+  return aml_method(path, arguments, std::span(terms.begin(), terms.size()));
+}
+// `size_bytes` I/O ports, and names for the 32-bit registers at its start, one after the other.
+Aml aml_io_region(std::string_view name, uint16_t port, uint8_t size_bytes);
+Aml aml_dword_fields(std::string_view region, std::initializer_list<std::string_view> names);
 Aml aml_create_dword_field(const Aml& buffer, uint64_t offset_bytes, std::string_view name);
 
 // Statements and expressions.
@@ -59,6 +69,8 @@ Aml aml_equal(const Aml& left, const Aml& right);
 Aml aml_if(const Aml& condition, std::initializer_list<Aml> terms);
 Aml aml_not(const Aml& condition);
 Aml aml_store(const Aml& value, const Aml& target);
+Aml aml_notify(const Aml& device, uint64_t value);
+Aml aml_nowhere();  // As a target: the result is only a value.
 Aml aml_and(const Aml& left, const Aml& right, const Aml& target);
 Aml aml_or(const Aml& left, const Aml& right, const Aml& target);
 Aml aml_return(const Aml& value);

@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "firmware/acpi/aml.h"
+#include "firmware/acpi/hotplug.h"
 #include "firmware/acpi/resources.h"
 #include "firmware/acpi/tables.h"
 
@@ -21,9 +23,12 @@ std::string numbered(char letter, size_t number) {
 }
 
 // PCI Firmware Specification 3.3, 4.5.1 "_OSC Interface for PCI Host Bridge Devices": nothing in
-// this machine's firmware wants hot-plug, PME, AER or the capability structure for itself.
-Aml make_osc() {
-  constexpr uint64_t kKnownControls = 0x1f;
+// this machine's firmware wants PME, AER or the capability structure for itself; hot plug, native
+// and SHPC's, it keeps when it has methods for it.
+Aml make_osc(bool has_hotplug) {
+  constexpr uint64_t kAllControls = 0x1f;
+  constexpr uint64_t kHotplugControls = 0x03;
+  const uint64_t known_controls = has_hotplug ? kAllControls & ~kHotplugControls : kAllControls;
   constexpr uint64_t kUnknownUuid = 0x04;
   constexpr uint64_t kUnknownRevision = 0x08;
   constexpr uint64_t kControlsMasked = 0x10;
@@ -36,7 +41,7 @@ Aml make_osc() {
                     {aml_create_dword_field(buffer, 0, "CDW1"),
                      aml_if(aml_equal(aml_argument(0), pci_uuid),
                             {aml_create_dword_field(buffer, 8, "CDW3"),
-                             aml_and(controls, aml_integer(kKnownControls), granted),
+                             aml_and(controls, aml_integer(known_controls), granted),
                              aml_if(aml_not(aml_equal(aml_argument(1), aml_integer(1))),
                                     {aml_or(status, aml_integer(kUnknownRevision), status)}),
                              aml_if(aml_not(aml_equal(granted, controls)),
@@ -56,11 +61,14 @@ Aml make_pci_host(const AcpiPciHost& pci) {
         aml_memory32_window(static_cast<uint32_t>(pci.memory32.base), pci.memory32.size_bytes));
   if (pci.memory64.size_bytes != 0)
     resources.push_back(aml_memory64_window(pci.memory64.base, pci.memory64.size_bytes));
-  return aml_device(
-      "PCI0",
-      {aml_name("_HID", aml_eisa_id("PNP0A08")), aml_name("_CID", aml_eisa_id("PNP0A03")),
-       aml_name("_SEG", aml_integer(0)), aml_name("_BBN", aml_integer(0)),
-       aml_name("_UID", aml_integer(0)), aml_name("_CRS", aml_resources(resources)), make_osc()});
+  std::vector<Aml> terms = {
+      aml_name("_HID", aml_eisa_id("PNP0A08")), aml_name("_CID", aml_eisa_id("PNP0A03")),
+      aml_name("_SEG", aml_integer(0)),         aml_name("_BBN", aml_integer(0)),
+      aml_name("_UID", aml_integer(0)),         aml_name("_CRS", aml_resources(resources)),
+      make_osc(pci.hotplug.has_value())};
+  if (pci.hotplug)
+    for (Aml& term : make_pci_slots(*pci.hotplug)) terms.push_back(std::move(term));
+  return aml_device("PCI0", terms);
 }
 
 // Linux uses the ECAM only if a motherboard resource or the memory map reserves it.
@@ -69,9 +77,11 @@ Aml make_motherboard(const AcpiPciHost& pci) {
   const Aml ecam = is_low ? aml_memory32(static_cast<uint32_t>(pci.ecam_base),
                                          static_cast<uint32_t>(pci.ecam_bytes))
                           : aml_memory64_window(pci.ecam_base, pci.ecam_bytes);
+  std::vector<Aml> resources = {ecam};
+  if (pci.hotplug) resources.push_back(aml_io(pci.hotplug->port, kPciHotplugPorts));
   return aml_device("MB00",
                     {aml_name("_HID", aml_eisa_id("PNP0C02")), aml_name("_UID", aml_integer(0)),
-                     aml_name("_CRS", aml_resources({ecam}))});
+                     aml_name("_CRS", aml_resources(resources))});
 }
 
 Aml make_uart(const AcpiUart& uart, size_t index) {
@@ -144,6 +154,7 @@ std::vector<uint8_t> build_dsdt_aml(const AcpiConfig& config) {
   const Aml sleep_type = aml_integer(config.s5_sleep_type);
   aml.append(
       aml_name("\\_S5_", aml_package({sleep_type, sleep_type, aml_integer(0), aml_integer(0)})));
+  if (config.pci && config.pci->hotplug) aml.append(make_hotplug_event(*config.pci->hotplug));
   return aml.bytes();
 }
 

@@ -57,8 +57,10 @@ class TableWriter {
   }
   // 5.2.3.2 "Generic Address Structure", for a port. An unused one is all zeroes.
   TableWriter& port(uint16_t address, uint8_t size_bytes) {
+    return port(address, size_bytes, static_cast<uint8_t>(size_bytes == 4 ? 3 : size_bytes));
+  }
+  TableWriter& port(uint16_t address, uint8_t size_bytes, uint8_t access) {
     constexpr uint8_t kSystemIo = 1;
-    const auto access = static_cast<uint8_t>(size_bytes == 4 ? 3 : size_bytes);
     return u8(kSystemIo).u8(uint64_t{size_bytes} * 8).u8(0).u8(access).u64(address);
   }
 
@@ -122,20 +124,23 @@ std::vector<std::byte> build_fadt(const AcpiConfig& config, uint64_t facs, uint6
   constexpr uint32_t kNoFixedSleepButton = 1U << 5;
   constexpr uint32_t kNoFixedRtcWake = 1U << 6;
   constexpr uint32_t kResetRegister = 1U << 10;
+  constexpr uint8_t kGpeBytes = 4;
+  constexpr uint8_t kByteAccess = 1;
 
   TableWriter table("FACP", 6);
   table.u32(facs).u32(dsdt).u8(0).u8(kProfileEnterpriseServer).u16(config.sci_irq);
   table.u32(0).zeros(4);  // SMI_CMD 0: always in ACPI mode.
   table.u32(config.pm1a_event_port).u32(0).u32(config.pm1a_control_port).u32(0);
-  table.u32(0).u32(config.pm_timer_port).u32(0).u32(0);
-  table.u8(4).u8(2).u8(0).u8(4).u8(0).u8(0).u8(0).u8(0);
+  table.u32(0).u32(config.pm_timer_port).u32(config.gpe0_port).u32(0);
+  table.u8(4).u8(2).u8(0).u8(4).u8(kGpeBytes).u8(0).u8(0).u8(0);
   table.u16(kNoC2).u16(kNoC3).zeros(8);
   table.u8(config.has_rtc ? kCenturyRegister : 0).u16(boot_architecture(config)).u8(0);
   table.u32(kWbinvd | kC1 | kNoFixedSleepButton | kNoFixedRtcWake | kResetRegister);
   table.port(config.reset_port, 1).u8(config.reset_value).u16(0).u8(kMinorRevision);
   table.u64(0).u64(dsdt);  // The FACS is given in 32 bits: only one of the two may be set.
   table.port(config.pm1a_event_port, 4).zeros(12).port(config.pm1a_control_port, 2).zeros(12);
-  table.zeros(12).port(config.pm_timer_port, 4).zeros(12).zeros(12).zeros(12).zeros(12);
+  table.zeros(12).port(config.pm_timer_port, 4).port(config.gpe0_port, kGpeBytes, kByteAccess);
+  table.zeros(12).zeros(12).zeros(12);
   table.text("SKIFFVMM");
   return table.finish();
 }
@@ -221,6 +226,8 @@ Result<void> check_pci(const AcpiPciHost& pci) {
     return refused("the 32-bit PCI window at " + hex(pci.memory32.base) + " leaves 32 bits");
   if (!checked_add(pci.memory64.base, pci.memory64.size_bytes))
     return refused("the 64-bit PCI window at " + hex(pci.memory64.base) + " leaves 64 bits");
+  if (pci.hotplug && ((pci.hotplug->slots & 1) != 0 || pci.hotplug->event >= 10))
+    return refused("PCI slot 0 cannot be plugged, and the event is one of 0 to 9");
   return {};
 }
 

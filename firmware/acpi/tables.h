@@ -44,6 +44,13 @@ struct AcpiMemoryWindow {
   uint64_t size_bytes = 0;  // 0: there is none.
 };
 
+// See devices/pci/pci_hotplug.h.
+struct AcpiPciHotplug {
+  uint16_t port = 0x620;  // Sixteen ports from here.
+  uint8_t event = 1;      // Of the general-purpose events, below 10.
+  uint32_t slots = 0;     // Bit N: what is in slot N may come and go. Never slot 0.
+};
+
 struct AcpiPciHost {
   uint64_t ecam_base = 0;
   uint64_t ecam_bytes = 0;   // 1 MiB for each bus.
@@ -51,6 +58,7 @@ struct AcpiPciHost {
   std::vector<AcpiIoWindow> io_windows = {{0x0000, 0x0cf8}, {0x0d00, 0xf300}};
   AcpiMemoryWindow memory32;
   AcpiMemoryWindow memory64;
+  std::optional<AcpiPciHotplug> hotplug;
 };
 
 struct AcpiConfig {
@@ -64,6 +72,7 @@ struct AcpiConfig {
   uint16_t pm1a_event_port = 0x600;    // Status and enable, two bytes each.
   uint16_t pm1a_control_port = 0x604;  // Two bytes.
   uint16_t pm_timer_port = 0x608;      // Four bytes; 3.579545 MHz, 24 bits count.
+  uint16_t gpe0_port = 0x60c;          // Status and enable of 16 events, two bytes each.
   uint16_t reset_port = 0xcf9;
   uint8_t reset_value = 0x06;
   uint8_t sci_irq = 9;        // Level, active high.

@@ -16,7 +16,8 @@
 namespace skiff::devices {
 namespace {
 
-constexpr uint64_t kStatus = 0, kEnable = 2, kControl = 4, kTimer = 8;
+constexpr uint64_t kStatus = 0, kEnable = 2, kControl = 4, kTimer = 8, kGpeStatus = 12,
+                   kGpeEnable = 14;
 constexpr uint16_t kPowerButton = 0x100;
 constexpr int64_t kSecondNs = 1'000'000'000;
 
@@ -79,6 +80,29 @@ TEST_F(AcpiPmTest, PowerButtonRaisesTheSciUntilItsStatusIsCleared) {
   ASSERT_TRUE(run_task(pm_.reset()));
   EXPECT_FALSE(sci_.high());
   EXPECT_EQ(in(kStatus, 4), 0u);
+}
+
+TEST_F(AcpiPmTest, GeneralPurposeEventRaisesTheSciUntilItsStatusIsCleared) {
+  pm_.raise_event(1);
+  EXPECT_FALSE(sci_.high());  // Nobody listens yet.
+  EXPECT_EQ(in(kGpeStatus, 1), 2u);
+  out(kGpeEnable, 1, 2);
+  EXPECT_TRUE(sci_.high());
+  pm_.raise_event(9);
+  out(kGpeStatus, 1, 2);
+  EXPECT_FALSE(sci_.high());
+  EXPECT_EQ(in(kGpeStatus, 2), 0x200u);
+  out(kGpeEnable + 1, 1, 2);
+  EXPECT_TRUE(sci_.high());
+  EXPECT_EQ(in(kGpeEnable, 2), 0x202u);
+  // Neither of the two clears the other's.
+  out(kEnable, 2, kPowerButton);
+  pm_.press_power_button();
+  out(kGpeStatus, 2, 0x200);
+  EXPECT_TRUE(sci_.high());
+  ASSERT_TRUE(run_task(pm_.reset()));
+  EXPECT_FALSE(sci_.high());
+  EXPECT_EQ(in(kGpeStatus, 4), 0u);
 }
 
 TEST_F(AcpiPmTest, TimerRunsAtItsFrequencyForAHundredDays) {

@@ -110,6 +110,31 @@ TEST(AddressBusTest, RemovedRangeIsGoneAndCanBeTakenAgain) {
   EXPECT_EQ(read(bus, 0x1000, 1), 2u);
 }
 
+TEST(AddressBusTest, PlaceholderAnswersUntilSomebodyElseComes) {
+  MmioBus bus;
+  RecordingDevice gone(0);
+  RecordingDevice device(7);
+  bus.add_placeholder(0x1000, 0x100, gone);
+  EXPECT_EQ(read(bus, 0x1080, 1), 0u);
+  ASSERT_TRUE(bus.add(0x10ff, 1, device));  // Any part of it.
+  EXPECT_EQ(read(bus, 0x1080, 1), 0xffu);
+  EXPECT_EQ(read(bus, 0x10ff, 1), 7u);
+
+  bus.add_placeholder(0x1000, 0x200, gone);  // Somebody is there.
+  EXPECT_EQ(read(bus, 0x1000, 1), 0xffu);
+  bus.add_placeholder(0x2000, 0x100, gone);
+  ASSERT_TRUE(bus.add(0x1f00, 0x1000, device));
+  EXPECT_EQ(read(bus, 0x2000, 1), 7u);
+  bus.add_placeholder(0x4000, 0x100, gone);
+  bus.add_placeholder(0x5000, 0x100, gone);
+  ASSERT_TRUE(bus.add(0x4100, 0x100, device));
+  EXPECT_EQ(read(bus, 0x4000, 1), 0u);
+  bus.remove_placeholders();
+  EXPECT_EQ(read(bus, 0x4000, 1), 0xffu);
+  EXPECT_EQ(read(bus, 0x5000, 1), 0xffu);
+  EXPECT_EQ(read(bus, 0x4100, 1), 7u);
+}
+
 // A PCI BAR moves from inside the write that changes it.
 class MovingDevice final : public BusDevice {
  public:

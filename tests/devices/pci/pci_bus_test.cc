@@ -133,11 +133,25 @@ TEST(PciWindowTest, AllocationsAreAlignedAndEndAtTheEnd) {
   EXPECT_EQ(window.allocate(0x2000), 0x2000u);
   EXPECT_EQ(window.allocate(0x4000), std::nullopt);
   EXPECT_EQ(window.allocate(0x2000), 0x4000u);
-  EXPECT_EQ(window.allocate(0x10), std::nullopt);
+  EXPECT_EQ(window.allocate(0x1000), std::nullopt);
+  EXPECT_EQ(window.allocate(0x100), 0x1100u);  // Beside the first one.
   EXPECT_EQ(PciWindow().allocate(16), std::nullopt);
   PciWindow top(~uint64_t{0} - 0xfff, 0x1000);
   EXPECT_EQ(top.allocate(uint64_t{1} << 63), std::nullopt);
   EXPECT_EQ(top.allocate(0x1000), ~uint64_t{0} - 0xfff);
+}
+
+TEST(PciWindowTest, WhatIsReleasedIsHandedOutAgain) {
+  PciWindow window(0x1000, 0x3000);
+  EXPECT_EQ(window.allocate(0x1000), 0x1000u);
+  EXPECT_EQ(window.allocate(0x1000), 0x2000u);
+  EXPECT_EQ(window.allocate(0x1000), 0x3000u);
+  EXPECT_EQ(window.allocate(0x1000), std::nullopt);
+  EXPECT_TRUE(window.release(0x2000));
+  EXPECT_FALSE(window.release(0x2000));
+  EXPECT_EQ(window.allocate(0x2000), std::nullopt);
+  EXPECT_EQ(window.allocate(0x800), 0x2000u);
+  EXPECT_EQ(window.allocate(0x800), 0x2800u);
 }
 
 }  // namespace

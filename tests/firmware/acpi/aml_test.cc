@@ -37,6 +37,21 @@ TEST(AmlTest, PathsArePaddedWithUnderscores) {
   EXPECT_THAT(aml_path("\\_SB").bytes(), ElementsAre('\\', '_', 'S', 'B', '_'));
 }
 
+TEST(AmlTest, PathsOfSeveralSegmentsSayHowMany) {
+  EXPECT_THAT(aml_path("AB.C").bytes(), ElementsAre(0x2e, 'A', 'B', '_', '_', 'C', '_', '_', '_'));
+  EXPECT_THAT(
+      aml_path("\\_SB.PCI0.S001").bytes(),
+      ElementsAre('\\', 0x2f, 3, '_', 'S', 'B', '_', 'P', 'C', 'I', '0', 'S', '0', '0', '1'));
+}
+
+TEST(AmlTest, FieldsAreCountedInBits) {
+  EXPECT_THAT(aml_dword_fields("REGS", {"A", "B"}).bytes(),
+              ElementsAre(0x5b, 0x81, 16, 'R', 'E', 'G', 'S', 3, 'A', '_', '_', '_', 32, 'B', '_',
+                          '_', '_', 32));
+  EXPECT_THAT(aml_io_region("REGS", 0x620, 16).bytes(),
+              ElementsAre(0x5b, 0x80, 'R', 'E', 'G', 'S', 1, 0x0b, 0x20, 0x06, 0x0a, 16));
+}
+
 // The length field counts itself, so its width changes just before its value would.
 TEST(AmlTest, PackageLengthGrowsAtItsLimits) {
   const auto package_of = [](size_t string_bytes) {

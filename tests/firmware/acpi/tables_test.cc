@@ -33,7 +33,8 @@ AcpiConfig full_config() {
   config.pci = AcpiPciHost{.ecam_base = 0xe0000000,
                            .ecam_bytes = 256 << 20,
                            .memory32 = {0xc0000000, 0x20000000},
-                           .memory64 = {uint64_t{1} << 38, uint64_t{1} << 36}};
+                           .memory64 = {uint64_t{1} << 38, uint64_t{1} << 36},
+                           .hotplug = AcpiPciHotplug{.slots = 0xffff'fff6}};
   config.uarts = {{0x3f8, 4}, {0x2f8, 3}};
   config.pvpanic_port = 0x505;
   config.virtio_mmio = {{0xd0000000, 0x1000, 5, Trigger::kEdge},
@@ -119,6 +120,10 @@ TEST_F(AcpiTablesTest, FadtHasThePortsWhereTheSpecificationPutsThem) {
   EXPECT_EQ(at<uint64_t>(fadt, 148 + 4), 0x600u);
   EXPECT_EQ(at<uint64_t>(fadt, 172 + 4), 0x604u);
   EXPECT_EQ(at<uint64_t>(fadt, 208 + 4), 0x608u);
+  EXPECT_EQ(at<uint32_t>(fadt, 80), 0x60cu);  // GPE0_BLK, its length, and X_GPE0_BLK.
+  EXPECT_EQ(at<uint8_t>(fadt, 92), 4);
+  EXPECT_EQ(at<uint8_t>(fadt, 220 + 1), 32);
+  EXPECT_EQ(at<uint64_t>(fadt, 220 + 4), 0x60cu);
 }
 
 TEST_F(AcpiTablesTest, MissingLegacyDevicesAreSaid) {
@@ -147,6 +152,7 @@ TEST_F(AcpiTablesTest, ImpossibleMachinesAreRefused) {
               HasSubstr("64-bit PCI window"));
   EXPECT_THAT(error_with([](AcpiConfig& c) { c.pci->io_windows = {{0xd00, 0xf301}}; }),
               HasSubstr("I/O window"));
+  EXPECT_THAT(error_with([](AcpiConfig& c) { c.pci->hotplug->slots = 1; }), HasSubstr("slot 0"));
   EXPECT_THAT(error_with([](AcpiConfig& c) { c.uarts[0].irq = 16; }), HasSubstr("IRQ 16"));
   EXPECT_THAT(error_with([](AcpiConfig& c) { c.virtio_mmio[0].base = uint64_t{1} << 32; }),
               HasSubstr("virtio-mmio"));
@@ -230,6 +236,20 @@ TEST_F(IaslTest, DsdtNamesEveryDevice) {
                            "QWordMemory",
                            "33db4d5b-1ff7-401c-9657-7441c03dd766"})
     EXPECT_THAT(source, HasSubstr(text));
+}
+
+TEST_F(IaslTest, DsdtLetsDevicesComeAndGoInTheSlotsItNames) {
+  const std::string source = round_trip(find(tables_, "DSDT"));
+  for (const char* text :
+       {"OperationRegion (PHPR, SystemIO, 0x0620, 0x10)", "PHCK,   32", "PHGO,   32",
+        "Device (S001)", "Name (_ADR, 0x00010000)", "Name (_SUN, One)",
+        "Method (_EJ0, 1, NotSerialized)", "PHEJ = 0x80000000", "Device (S01F)",
+        "Name (_ADR, 0x001F0000)", "Notify (PCI0, Zero)", "Notify (S002, One)",
+        "Notify (S01F, 0x03)", "Scope (\\_GPE)", "Method (_E01, 0, NotSerialized)",
+        "\\_SB.PCI0.PHEV ()"})
+    EXPECT_THAT(source, HasSubstr(text));
+  // Its device stays.
+  EXPECT_THAT(source, ::testing::Not(HasSubstr("Device (S003)")));
 }
 
 TEST_F(IaslTest, FixedTablesReadAsMeant) {
