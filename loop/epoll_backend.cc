@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -34,11 +35,18 @@ namespace {
 static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT && EPOLLERR == POLLERR &&
               EPOLLHUP == POLLHUP && EPOLLRDHUP == POLLRDHUP && EPOLLPRI == POLLPRI);
 
-// False if there was nothing. An eventfd that users made may be a blocking one.
+// False if there was nothing. An eventfd that users made may be a blocking one, and another process
+// may have emptied it since it was reported.
 bool read_counter(int fd) {
-  pollfd ready{.fd = fd, .events = POLLIN, .revents = 0};
   uint64_t count = 0;
-  if (::poll(&ready, 1, 0) != 1 || ::read(fd, &count, sizeof(count)) != sizeof(count)) return false;
+  iovec buffer{.iov_base = &count, .iov_len = sizeof(count)};
+  ssize_t got = ::preadv2(fd, &buffer, 1, -1, RWF_NOWAIT);
+  if (got < 0 && errno == EOPNOTSUPP) {
+    pollfd ready{.fd = fd, .events = POLLIN, .revents = 0};
+    if (::poll(&ready, 1, 0) != 1) return false;
+    got = ::read(fd, &count, sizeof(count));
+  }
+  if (got != sizeof(count)) return false;
   SKIFF_TSAN_CONSUMED(fd);
   return true;
 }

@@ -2,15 +2,20 @@
 #include "loop/event_notifier.h"
 
 #include <poll.h>
+#include <spdlog/fmt/fmt.h>
 #include <sys/eventfd.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "loop/check.h"
@@ -30,6 +35,19 @@ Result<EventNotifier> EventNotifier::create() {
   UniqueFd fd(eventfd(0, EFD_CLOEXEC));
   if (!fd) return Error::from_errno(errno, "Creating an eventfd");
   return EventNotifier(std::move(fd));
+}
+
+Result<EventNotifier> EventNotifier::adopt_foreign(UniqueFd fd) {
+  std::array<char, 64> target = {};
+  const std::string link = fmt::format("/proc/self/fd/{}", fd.get());
+  const ssize_t length = ::readlink(link.c_str(), target.data(), target.size());
+  if (length < 0) return Error::from_errno(errno, "Looking at an eventfd");
+  const std::string_view kind(target.data(), static_cast<size_t>(length));
+  if (kind != "anon_inode:[eventfd]")
+    return Error(ErrorKind::kInvalidArgument, fmt::format("{} is no eventfd", kind));
+  EventNotifier notifier(std::move(fd));
+  notifier.is_foreign_ = true;
+  return notifier;
 }
 
 void EventNotifier::notify() const {
@@ -65,6 +83,7 @@ struct NotifierWatch::Impl : CallbackNode, Source {
       : CallbackNode(state), callback(std::move(to_call)) {
     fd = notifier.fd();
     kind = Kind::kCounter;
+    gives_back = !notifier.is_foreign();
     wanted = POLLIN;
     priority = of;
     run = [](Message& message) {

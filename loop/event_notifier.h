@@ -17,8 +17,13 @@ namespace skiff::loop {
 class EventNotifier {
  public:
   static Result<EventNotifier> create();
+  // One that another process made, and may do anything with: its counter can be full, it may be
+  // blocking or not. Only to be watched; who wants to write to it minds that it may block.
+  // kInvalidArgument when the descriptor is no eventfd.
+  static Result<EventNotifier> adopt_foreign(UniqueFd fd);
 
   int fd() const { return fd_.get(); }
+  bool is_foreign() const { return is_foreign_; }
   void notify() const;
   // True if it was notified since the last call. Never blocks.
   bool consume() const;
@@ -26,12 +31,14 @@ class EventNotifier {
  private:
   explicit EventNotifier(UniqueFd fd) : fd_(std::move(fd)) {}
   UniqueFd fd_;
+  bool is_foreign_ = false;
 };
 
 // Calls back after a notification; once for all that it finds together. A notification that it was
-// not called for when it goes stays in the notifier, for the next watch. On io_uring the counter is
-// read by the ring itself, so a wake costs no system call of its own. Thread: home thread
-// throughout. Ownership: borrows loop and notifier, both must outlive it.
+// not called for when it goes stays in the notifier, for the next watch, but for a foreign one,
+// which is never written to: look at what it rings for instead. On io_uring the counter is read by
+// the ring itself, so a wake costs no system call of its own. Thread: home thread throughout.
+// Ownership: borrows loop and notifier, both must outlive it.
 class NotifierWatch {
  public:
   NotifierWatch(EventLoop& loop, const EventNotifier& notifier, Priority priority,

@@ -26,9 +26,10 @@ struct Source : Message {
 
   int fd = -1;
   Kind kind = Kind::kPoll;
-  uint32_t wanted = 0;   // Poll events.
-  uint32_t ready = 0;    // What the backend found since the callback last ran.
-  void* slot = nullptr;  // The backend's.
+  bool gives_back = true;  // kCounter: a count that nobody was told of is written back.
+  uint32_t wanted = 0;     // Poll events.
+  uint32_t ready = 0;      // What the backend found since the callback last ran.
+  void* slot = nullptr;    // The backend's.
 };
 
 class LoopBackend {

@@ -67,6 +67,8 @@ Result<void> apply_settings(const Thread::Options& options) {
 void set_signal_mask(const std::vector<int>& unblocked_signals) {
   sigset_t blocked;
   sigfillset(&blocked);
+  // A fault of the thread itself: blocked, the kernel would kill the process past any handler.
+  sigdelset(&blocked, SIGBUS);
   for (const int signal : unblocked_signals) sigdelset(&blocked, signal);
   pthread_sigmask(SIG_SETMASK, &blocked, nullptr);
 }

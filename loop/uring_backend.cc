@@ -247,7 +247,7 @@ void UringBackend::disarm(Source& source) {
   std::erase(before_bind_, &source);
   // A count that was read but that nobody was told of goes back: the eventfd's next watcher,
   // perhaps on another loop, would miss it for ever.
-  const bool counts = source.kind == Source::Kind::kCounter;
+  const bool counts = source.kind == Source::Kind::kCounter && source.gives_back;
   if (counts && source.ready != 0) notify(source.fd);
   if (source.slot == nullptr) return;
   Slot& slot = *static_cast<Slot*>(source.slot);

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "devices/core/guest_memory.h"
+#include "devices/virtio/inflight_log.h"
 #include "devices/virtio/virt_ring.h"
 #include "devices/virtio/virtio_device.h"
 #include "loop/check.h"
@@ -79,7 +80,21 @@ Result<void> VirtQueue::configure(const QueueLayout& layout, uint64_t features) 
   indirect_ = (features & kVirtioRingIndirectDesc) != 0;
   event_idx_ = (features & kVirtioRingEventIdx) != 0;
   in_flight_heads_.assign((size_ + 63u) / 64u, 0);
+  if (layout.resume) resume(*layout.resume);
   return {};
+}
+
+void VirtQueue::resume(const QueueResume& from) {
+  next_used_ = published_used_ = ring_load<uint16_t>(used_ + kRingIndexOffset);
+  next_avail_ = from.next_available;
+  inflight_ = from.inflight;
+  if (inflight_ != nullptr) {
+    open_heads_ = inflight_->recover(next_used_);
+    // All that was ever taken is either in the used ring or open.
+    next_avail_ = static_cast<uint16_t>(next_used_ + open_heads_.size());
+    std::ranges::reverse(open_heads_);
+  }
+  seen_avail_ = next_avail_;
 }
 
 void VirtQueue::release() {
@@ -87,6 +102,8 @@ void VirtQueue::release() {
   size_ = next_avail_ = seen_avail_ = next_used_ = published_used_ = in_flight_ = 0;
   indirect_ = event_idx_ = false;
   in_flight_heads_.clear();
+  inflight_ = nullptr;
+  open_heads_.clear();
   broken_reason_ = {};
 }
 
@@ -98,6 +115,7 @@ VirtQueue::Pop VirtQueue::break_queue(std::string_view reason) {
 VirtQueue::Pop VirtQueue::pop(DescriptorChain& into) {
   if (!is_configured()) return Pop::kEmpty;
   if (is_broken()) return Pop::kBroken;
+  if (inflight_ != nullptr && !open_heads_.empty()) return pop_again(into);
   if (next_avail_ == seen_avail_) {
     // Acquire: the entries and descriptors that this index covers are read after it.
     const auto index = ring_load<uint16_t>(avail_ + kRingIndexOffset, std::memory_order_acquire);
@@ -112,7 +130,20 @@ VirtQueue::Pop VirtQueue::pop(DescriptorChain& into) {
   if (head >= size_) return break_queue("a head index is not within the queue");
   if (!read_chain(head, into)) return Pop::kBroken;
   if (!test_and_set_in_flight(head)) return break_queue("a head was offered while it is in flight");
+  if (inflight_ != nullptr) inflight_->taken(head);
   ++next_avail_;
+  return Pop::kChain;
+}
+
+// What whoever served the queue before us took and did not answer. The log marks it already.
+VirtQueue::Pop VirtQueue::pop_again(DescriptorChain& into) {
+  const uint16_t head = open_heads_.back();
+  open_heads_.pop_back();
+  // The log's size may be larger than the queue's.
+  if (head >= size_)
+    return break_queue("the inflight log names a head that is not within the queue");
+  if (!read_chain(head, into)) return Pop::kBroken;
+  if (!test_and_set_in_flight(head)) return break_queue("the inflight log names a head twice");
   return Pop::kChain;
 }
 
@@ -233,16 +264,25 @@ void VirtQueue::clear_in_flight(uint16_t head) {
 
 void VirtQueue::undo_pop(uint16_t head) {
   clear_in_flight(head);
-  --next_avail_;
+  if (inflight_ == nullptr) {
+    --next_avail_;
+  } else {
+    open_heads_.push_back(head);  // The log has it open, which is true.
+  }
 }
 
 void VirtQueue::push_used(uint16_t head, uint32_t written_bytes) {
   clear_in_flight(head);
-  if (is_broken()) return;
+  if (is_broken()) {
+    // The driver never hears of it, and nobody shall carry it out again.
+    if (inflight_ != nullptr) inflight_->given_back(head);
+    return;
+  }
   std::byte* entry = used_ + used_entry_offset(next_used_ & (size_ - 1u));
   ring_store<uint32_t>(entry, head);
   ring_store<uint32_t>(entry + 4, written_bytes);
   ++next_used_;
+  if (inflight_ != nullptr) inflight_->finished(head);
 }
 
 bool VirtQueue::publish_used() {
@@ -251,6 +291,7 @@ bool VirtQueue::publish_used() {
   published_used_ = next_used_;
   // Release: the driver that sees the index sees the entries and the data.
   ring_store<uint16_t>(used_ + kRingIndexOffset, next_used_, std::memory_order_release);
+  if (inflight_ != nullptr) inflight_->published(next_used_);
   // The index must be visible before we look whether the driver sleeps; it writes used_event and
   // then reads the index (2.7.7). Neither release nor x86 orders a store before a later load.
   std::atomic_thread_fence(std::memory_order_seq_cst);
@@ -278,7 +319,7 @@ VirtQueue::Rearm VirtQueue::enable_notifications() {
   // with this fence on both sides at least one sees the other (2.7.10.1).
   std::atomic_thread_fence(std::memory_order_seq_cst);
   const auto index = ring_load<uint16_t>(avail_ + kRingIndexOffset);
-  return index == next_avail_ ? Rearm::kIdle : Rearm::kMoreAvailable;
+  return index == next_avail_ && open_heads_.empty() ? Rearm::kIdle : Rearm::kMoreAvailable;
 }
 
 }  // namespace skiff::devices

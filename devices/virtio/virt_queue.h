@@ -64,7 +64,8 @@ class VirtQueue {
 
   explicit VirtQueue(const GuestMemory& memory) : memory_(memory) {}
 
-  // Takes the driver's layout; indices start at zero. kCorrupt when a part is misaligned, outside
+  // Takes the driver's layout; indices start at zero, unless it is to be resumed: then what an
+  // InflightLog has open is popped first. kCorrupt when a part is misaligned, outside
   // RAM, or the size is not a power of two up to 32768 (2.7). `features`: kVirtioRing* bits the
   // driver agreed to.
   loop::Result<void> configure(const QueueLayout& layout, uint64_t features);
@@ -103,7 +104,9 @@ class VirtQueue {
  private:
   struct Walk;
 
+  void resume(const QueueResume& from);
   Pop break_queue(std::string_view reason);
+  Pop pop_again(DescriptorChain& into);
   bool read_chain(uint16_t head, DescriptorChain& into);
   bool enter_indirect(const VirtDescriptor& descriptor, Walk& walk);
   bool add_buffer(const VirtDescriptor& descriptor, DescriptorChain& into);
@@ -124,6 +127,8 @@ class VirtQueue {
   uint16_t published_used_ = 0;  // What the driver has been shown.
   uint16_t in_flight_ = 0;
   std::vector<uint64_t> in_flight_heads_;  // One bit per head.
+  InflightLog* inflight_ = nullptr;
+  std::vector<uint16_t> open_heads_;  // Of the log, latest first: to be popped again.
   std::string_view broken_reason_;
 };
 

@@ -9,6 +9,7 @@ skiff_library(skiff_virtio
     virtio/console/console_port.cc
     virtio/console/fd_console_backend.cc
     virtio/console/virtio_console.cc
+    virtio/inflight_log.cc
     virtio/queue_runner.cc
     virtio/queue_set.cc
     virtio/rng/virtio_rng.cc

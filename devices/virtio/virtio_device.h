@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -29,12 +30,24 @@ inline constexpr uint64_t kVirtioRingIndirectDesc = uint64_t{1} << 28;
 inline constexpr uint64_t kVirtioRingEventIdx = uint64_t{1} << 29;
 inline constexpr uint64_t kVirtioVersion1 = uint64_t{1} << 32;
 
+class InflightLog;  // devices/virtio/inflight_log.h
+
+// Where somebody who served the queue before us has left off. The used index is the ring's own.
+struct QueueResume {
+  uint16_t next_available =
+      0;  // The next entry of the available ring; with a log, it knows better.
+  InflightLog* inflight = nullptr;  // Stays until the queue is stopped; null: nobody keeps one.
+};
+
 // Where the driver put a queue.
 struct QueueLayout {
   uint16_t size = 0;  // 0: the driver does not use this queue.
   GuestAddress descriptors;
-  GuestAddress available;  // Driver area.
-  GuestAddress used;       // Device area.
+  GuestAddress available;                  // Driver area.
+  GuestAddress used;                       // Device area.
+  std::optional<QueueResume> resume = {};  // Nothing: the queue begins, all indices are zero.
+  // Rung instead of the device's own doorbell(); stays until the queue is stopped. Null: that one.
+  const loop::EventNotifier* doorbell = nullptr;
 };
 
 // What a device may do to its transport. Thread: any.

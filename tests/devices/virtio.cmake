@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 skiff_test(virt_queue_tests
   SOURCES
+    virtio/inflight_log_test.cc
     virtio/virt_queue_race_test.cc
     virtio/virt_queue_test.cc
   LINK skiff_virtio_testing)
