@@ -29,6 +29,13 @@ struct GuestRegion {
   uint64_t size_bytes = 0;
 };
 
+// A region that other processes can map as well.
+struct SharedRegion {
+  GuestRegion region;
+  int fd = -1;  // Borrowed.
+  uint64_t file_offset = 0;
+};
+
 class GuestMemory {
  public:
   GuestMemory() = default;

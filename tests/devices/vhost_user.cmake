@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+skiff_test(vhost_user_tests
+  SOURCES
+    vhost_user/memory_table_test.cc
+    vhost_user/message_test.cc
+  LINK skiff_vhost_user)
