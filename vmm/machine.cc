@@ -19,8 +19,11 @@
 #include "loop/log.h"
 #include "loop/result.h"
 #include "vmm/cli/exit_status.h"
+#include "vmm/config/config_file.h"
 #include "vmm/config/machine_config.h"
 #include "vmm/cpuid.h"
+#include "vmm/disk_hotplug.h"
+#include "vmm/disk_removal.h"
 #include "vmm/doctor.h"
 #include "vmm/guest_loader.h"
 #include "vmm/kvm/kvm_system.h"
@@ -108,6 +111,7 @@ Result<void> Machine::build_devices(Surroundings surroundings) {
   MachineDevices::Surroundings parts{*vm_, memory_->memory(), main_loop_, guest_events()};
   parts.quit = [this] { quit(); };
   parts.disk_stopped = [this](std::string reason) { on_disk_stopped(std::move(reason)); };
+  parts.visit_vcpus = [this] { enqueue([this] { return visit_vcpus(); }); };
   for (uint32_t index = 0; index < topology_.cpus; ++index)
     parts.apic_ids.push_back(apic_id_of(topology_, index));
   parts.physical_address_bits = physical_address_bits(system_->supported_cpuid());
@@ -175,14 +179,15 @@ Result<void> Machine::start_vcpu(Vcpu& vcpu, uint32_t index) {
 }
 
 MachineStatus Machine::status() const {
-  return {state_, config_.cpus.count, config_.memory.size_bytes, resets_, stop_reason_};
+  return {state_,  config_.cpus.count, config_.memory.size_bytes,
+          resets_, stop_reason_,       devices_->disk_status()};
 }
 
 bool Machine::press_power_button() { return devices_->press_power_button(); }
 
 void Machine::resize_disk(std::string_view disk, std::optional<uint64_t> size_bytes,
                           std::function<void(const Result<void>&)> done) {
-  if (!is_ending_) return devices_->resize_disk(disk, size_bytes, std::move(done));
+  if (!is_ending_) return devices_->disks().resize(disk, size_bytes, std::move(done));
   main_loop_.post([done = std::move(done)] {
     done(loop::Error(loop::ErrorKind::kCancelled, "The machine is about to end"));
   });
@@ -191,7 +196,53 @@ void Machine::resize_disk(std::string_view disk, std::optional<uint64_t> size_by
 Result<void> Machine::set_disk_faults(std::string_view disk, std::string_view rules) {
   auto parsed = block::FaultRules::parse(rules);
   if (!parsed) return parsed.error();
-  return devices_->set_disk_faults(disk, *std::move(parsed));
+  return devices_->disks().set_faults(disk, *std::move(parsed));
+}
+
+// Among the other requests: a disk neither comes nor begins to go in the middle of a reset.
+void Machine::add_disk(std::string_view option,
+                       std::function<void(const Result<std::string>&)> done) {
+  enqueue([this, option = std::string(option), done = std::move(done)]() -> Task<void> {
+    done(add_disk_now(option));
+    co_return;
+  });
+}
+
+Result<std::string> Machine::add_disk_now(std::string_view option) {
+  if (is_ending_) return loop::Error(loop::ErrorKind::kCancelled, "The machine is about to end");
+  // What the disk may refer to is in the machine's configuration.
+  MachineConfig config = config_;
+  config.disks.clear();
+  SKIFF_RETURN_IF_ERROR(apply_config_text(config, fmt::format(R"({{"disk": {}}})", option)));
+  if (config.disks.size() != 1)
+    return loop::Error(loop::ErrorKind::kInvalidArgument,
+                       R"("disk" is not one disk, like "path=FILE,format=raw")");
+  SKIFF_RETURN_IF_ERROR(validate(config));
+  return devices_->disk_hotplug().add(config.disks.front());
+}
+
+void Machine::remove_disk(std::string_view disk, const DiskRemoval& removal,
+                          std::function<void(const Result<void>&)> done) {
+  auto answer = [this, done = std::move(done)](const Result<void>& removed) {
+    if (removed || state_ != MachineState::kPaused) return done(removed);
+    done(removed.error().with_context("The machine is paused, the guest cannot answer"));
+  };
+  enqueue([this, disk = std::string(disk), removal, answer = std::move(answer)]() -> Task<void> {
+    if (is_ending_)
+      answer(loop::Error(loop::ErrorKind::kCancelled, "The machine is about to end"));
+    else
+      devices_->disk_hotplug().remove(disk, removal, answer);
+    co_return;
+  });
+}
+
+// Every vCPU is outside the guest once, and outside whatever it was doing for it.
+Task<void> Machine::visit_vcpus() {
+  const bool is_running = state_ == MachineState::kRunning;
+  if (is_running) co_await pause_vcpus();
+  devices_->disk_hotplug().note_vcpus_outside();
+  if (!is_running) co_return;
+  for (const auto& vcpu : vcpus_) vcpu->resume();
 }
 
 void Machine::update_terminal_size() { devices_->update_terminal_size(); }
@@ -289,7 +340,7 @@ Task<void> Machine::do_pause(std::function<void()> done) {
 Task<void> Machine::do_resume(std::function<void()> done) {
   if (state_ == MachineState::kPaused) {
     stop_reason_.clear();
-    devices_->retry_failed_requests();
+    devices_->disks().retry_failed_requests();
     for (const auto& vcpu : vcpus_) vcpu->resume();
     state_ = MachineState::kRunning;
   }

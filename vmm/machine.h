@@ -63,6 +63,10 @@ class Machine final : public MachineControl {
   void resize_disk(std::string_view disk, std::optional<uint64_t> size_bytes,
                    std::function<void(const loop::Result<void>&)> done) override;
   loop::Result<void> set_disk_faults(std::string_view disk, std::string_view rules) override;
+  void add_disk(std::string_view option,
+                std::function<void(const loop::Result<std::string>&)> done) override;
+  void remove_disk(std::string_view disk, const DiskRemoval& removal,
+                   std::function<void(const loop::Result<void>&)> done) override;
   void quit() override;
 
   // The terminal that Skiff runs on has changed its size, perhaps.
@@ -96,6 +100,8 @@ class Machine final : public MachineControl {
   loop::Task<void> do_resume(std::function<void()> done);
   loop::Task<void> do_reset(std::function<void()> done);
   loop::Task<void> do_end();
+  loop::Result<std::string> add_disk_now(std::string_view option);
+  loop::Task<void> visit_vcpus();
   loop::Task<void> pause_vcpus();
   loop::Task<loop::Result<void>> restart_vcpus();
 

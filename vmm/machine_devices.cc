@@ -10,13 +10,10 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
+#include <vector>
 
-#include "block/block_channel.h"
-#include "block/drain.h"
-#include "block/file_device.h"
-#include "block/filters/fault_rules.h"
-#include "block/open_image.h"
 #include "devices/acpi/acpi_pm.h"
 #include "devices/acpi/reset_port.h"
 #include "devices/chardev/char_backend.h"
@@ -27,10 +24,9 @@
 #include "devices/debug/debug_ports.h"
 #include "devices/i8042/i8042.h"
 #include "devices/pci/pci_bus.h"
+#include "devices/pci/pci_hotplug.h"
 #include "devices/rtc/cmos_rtc.h"
 #include "devices/serial/uart16550.h"
-#include "devices/virtio/blk/blk_queue.h"
-#include "devices/virtio/blk/virtio_blk.h"
 #include "devices/virtio/console/console_port.h"
 #include "devices/virtio/console/virtio_console.h"
 #include "devices/virtio/rng/virtio_rng.h"
@@ -41,13 +37,14 @@
 #include "firmware/acpi/tables.h"
 #include "loop/awaitables.h"
 #include "loop/event_loop.h"
-#include "loop/io_thread.h"
 #include "loop/log.h"
 #include "loop/result.h"
-#include "loop/worker_pool.h"
 #include "vmm/char_console_backend.h"
 #include "vmm/config/machine_config.h"
 #include "vmm/console_ports.h"
+#include "vmm/disk_hotplug.h"
+#include "vmm/disk_status.h"
+#include "vmm/machine_disks.h"
 #include "vmm/machine_layout.h"
 
 namespace skiff::vmm {
@@ -76,9 +73,11 @@ MachineDevices::MachineDevices(Surroundings surroundings)
 
 // Devices first, then what they stand on.
 MachineDevices::~MachineDevices() {
+  disk_hotplug_.reset();
   devices_.clear();
   pci_.reset();
   virtio_.clear();
+  disks_.reset();
 }
 
 Result<std::unique_ptr<MachineDevices>> MachineDevices::create(const MachineConfig& config,
@@ -93,12 +92,14 @@ Result<void> MachineDevices::build(const MachineConfig& config) {
   SKIFF_RETURN_IF_ERROR(add_pci());
   SKIFF_RETURN_IF_ERROR(add_platform());
   SKIFF_RETURN_IF_ERROR(add_serials(config));
-  if (!config.disks.empty()) SKIFF_RETURN_IF_ERROR(start_io(config.workers));
-  for (size_t i = 0; i < config.disks.size(); ++i)
-    SKIFF_RETURN_IF_ERROR(add_disk(config.disks[i], i));
+  SKIFF_RETURN_IF_ERROR(add_disks(config));
   if (!config.debugcon.empty()) SKIFF_RETURN_IF_ERROR(add_debug_console(config.debugcon));
   SKIFF_RETURN_IF_ERROR(add_consoles(config));
   if (config.rng) SKIFF_RETURN_IF_ERROR(add_rng());
+  // Every slot but those whose devices stay for good.
+  acpi_.pci->hotplug = firmware::AcpiPciHotplug{.port = devices::PciHotplug::kBasePort,
+                                                .event = devices::PciHotplug::kEvent,
+                                                .slots = ~pci_slots_fixed_};
   return {};
 }
 
@@ -154,6 +155,7 @@ Result<void> MachineDevices::add_platform() {
   acpi_.pm1a_event_port = devices::AcpiPm::kEventPort;
   acpi_.pm1a_control_port = devices::AcpiPm::kControlPort;
   acpi_.pm_timer_port = devices::AcpiPm::kTimerPort;
+  acpi_.gpe0_port = devices::AcpiPm::kGpePort;
   acpi_.s5_sleep_type = devices::AcpiPm::kSleepTypeS5;
   acpi_.sci_irq = devices::AcpiPm::kSciIrq;
 
@@ -228,61 +230,24 @@ Result<void> MachineDevices::add_debug_console(const std::string& backend) {
   return pio_.add(devices::DebugConsole::kDefaultPort, devices::DebugConsole::kSizeBytes, debugcon);
 }
 
-Result<void> MachineDevices::start_io(const WorkersConfig& wanted) {
-  auto workers = loop::WorkerPool::create({.min_workers = wanted.min,
-                                           .max_workers = wanted.max,
-                                           .cpus = wanted.cpus,
-                                           .sched = wanted.sched});
-  if (!workers) return workers.error().with_context("workers");
-  workers_ = *std::move(workers);
-  auto thread = loop::IoThread::create({.name = "io0"});
-  if (!thread) return thread.error();
-  io_thread_ = *std::move(thread);
+Result<void> MachineDevices::add_disks(const MachineConfig& config) {
+  disks_ = std::make_unique<MachineDisks>(
+      config, MachineDisks::Surroundings{surroundings_.main_loop, surroundings_.memory,
+                                         surroundings_.disk_stopped, surroundings_.visit_vcpus});
+  disk_hotplug_ = std::make_unique<DiskHotplug>(DiskHotplug::Surroundings{
+      surroundings_.main_loop, *pci_, surroundings_.vm, surroundings_.vm, *disks_,
+      [this] { pm_->raise_event(devices::PciHotplug::kEvent); }});
+  SKIFF_RETURN_IF_ERROR(pio_.add(devices::PciHotplug::kBasePort, devices::PciHotplug::kSizeBytes,
+                                 disk_hotplug_->registers()));
+  for (const DiskConfig& disk : config.disks) {
+    auto device = disks_->make_disk(disk);
+    if (!device) return device.error();
+    if (disk.bus == DeviceBus::kPci)
+      SKIFF_RETURN_IF_ERROR(disk_hotplug_->plug_at_boot(**device));
+    else
+      SKIFF_RETURN_IF_ERROR(add_virtio(**device, disk.bus));
+  }
   return {};
-}
-
-Result<void> MachineDevices::add_disk(const DiskConfig& disk, size_t index) {
-  block::ImageOptions options;
-  options.path = disk.path;
-  if (disk.format_given) options.format = block::ImageFormat::kRaw;
-  if (disk.readonly) options.access = block::WriteAccess::kReadOnly;
-  if (disk.direct) options.direct = block::DirectIo::kOn;
-  options.engine = disk.engine;
-  options.faults = disk.faults;
-  options.throttle = disk.throttle;
-  options.nbd = disk.nbd;
-  auto image = block::open_image(options, *workers_);
-  if (!image) return image.error().with_context("disk");
-  images_.push_back(*std::move(image));
-
-  auto device = devices::VirtioBlk::create(
-      {.home = &io_thread_->loop(),
-       .memory = &surroundings_.memory,
-       .image = images_.back().get(),
-       .name = fmt::format("disk{}", index),
-       .serial = disk.serial,
-       .errors = disk.errors,
-       .stopped = [this, index](const devices::BlkStop& stop) { on_disk_stop(index, stop); }});
-  if (!device) return device.error().with_context("disk", disk.path);
-  auto drain =
-      std::make_unique<block::DrainPoint>(surroundings_.main_loop, fmt::format("disk{}", index));
-  drain->join((*device)->drain_party(), io_thread_->loop(), fmt::format("disk{} queue 0", index));
-  disks_.push_back({images_.back().get(), device->get(), std::move(drain)});
-  return add_virtio(*std::move(device), disk.bus);
-}
-
-// On the disk's IOThread.
-void MachineDevices::on_disk_stop(size_t index, const devices::BlkStop& stop) {
-  std::string reason =
-      loop::Error::from_errno(
-          stop.os_error,
-          fmt::format("disk{} ({}): {} of {} bytes at {}", index, images_[index]->name(),
-                      block::block_op_name(stop.op), stop.length_bytes, stop.offset_bytes))
-          .message();
-  SKIFF_LOG_LIMITED(kWarn, "The machine pauses until it is resumed: {}", reason);
-  surroundings_.main_loop.post([this, reason = std::move(reason)] {
-    if (surroundings_.disk_stopped) surroundings_.disk_stopped(reason);
-  });
 }
 
 Result<void> MachineDevices::add_consoles(const MachineConfig& config) {
@@ -311,25 +276,25 @@ Result<void> MachineDevices::add_consoles(const MachineConfig& config) {
   if (!device) return device.error().with_context("console");
   if (is_on_stdio) terminal_console_ = device->get();
   update_terminal_size();
-  return add_virtio(*std::move(device), config.console_bus);
+  virtio_.push_back(*std::move(device));
+  return add_virtio(*virtio_.back(), config.console_bus);
 }
 
 Result<void> MachineDevices::add_rng() {
   auto device = devices::VirtioRng::create(surroundings_.main_loop, surroundings_.memory);
   if (!device) return device.error();
-  return add_virtio(*std::move(device), DeviceBus::kPci);
+  virtio_.push_back(*std::move(device));
+  return add_virtio(*virtio_.back(), DeviceBus::kPci);
 }
 
-Result<void> MachineDevices::add_virtio(std::unique_ptr<devices::VirtioDevice> device,
-                                        DeviceBus bus) {
-  virtio_.push_back(std::move(device));
-  devices::VirtioDevice& added = *virtio_.back();
+Result<void> MachineDevices::add_virtio(devices::VirtioDevice& added, DeviceBus bus) {
   if (bus == DeviceBus::kPci) {
     auto transport = devices::VirtioPci::create(
         {added, surroundings_.vm, surroundings_.vm, surroundings_.main_loop});
     if (!transport) return transport.error();
     auto slot = pci_->add(keep(*std::move(transport)));
     if (!slot) return slot.error();
+    pci_slots_fixed_ |= uint32_t{1} << *slot;
     return {};
   }
   if (mmio_slots_used_ == kVirtioMmioGsis.size())
@@ -354,49 +319,10 @@ void MachineDevices::update_terminal_size() {
     terminal_console_->set_size(size.ws_col, size.ws_row);
 }
 
-Result<void> MachineDevices::set_disk_faults(std::string_view disk, block::FaultRules rules) {
-  auto found = find_disk(disk);
-  if (!found) return found.error();
-  return (*found)->image->set_faults(std::move(rules));
-}
-
-void MachineDevices::resize_disk(std::string_view disk, std::optional<uint64_t> size_bytes,
-                                 std::function<void(const Result<void>&)> done) {
-  auto found = find_disk(disk);
-  if (!found) {
-    return surroundings_.main_loop.post(
-        [done = std::move(done), error = found.error()] { done(error); });
-  }
-  Disk& resized = **found;
-  // Without requests in flight none can meet an end of the image that it was not checked against.
-  const auto drain_id = std::make_shared<block::DrainPoint::DrainId>(0);  // Known after begin().
-  *drain_id = resized.drain->begin([&resized, drain_id, size_bytes, done = std::move(done)] {
-    const Result<void> result = resized.image->resize(size_bytes);
-    if (result) resized.device->capacity_changed();
-    resized.drain->end(*drain_id);
-    done(result);
-  });
-}
-
-Result<MachineDevices::Disk*> MachineDevices::find_disk(std::string_view name) {
-  for (size_t i = 0; i < disks_.size(); ++i)
-    if (name == fmt::format("disk{}", i)) return &disks_[i];
-  return Error(ErrorKind::kNotFound, disks_.empty()
-                                         ? fmt::format("No disk {}: the machine has none", name)
-                                         : fmt::format("No disk {} (there are disk0 to disk{})",
-                                                       name, disks_.size() - 1));
-}
-
-Task<void> MachineDevices::leave_drains() {
-  for (const Disk& disk : disks_) {
-    loop::OneShot<bool> left(surroundings_.main_loop);
-    disk.drain->leave(disk.device->drain_party(), [&left] { left.set(true); });
-    co_await left;
-  }
-}
-
-void MachineDevices::retry_failed_requests() {
-  for (const Disk& disk : disks_) disk.device->retry_failed();
+std::vector<DiskStatus> MachineDevices::disk_status() const {
+  std::vector<DiskStatus> all = disks_->status();
+  for (DiskStatus& disk : all) disk.pci = disk_hotplug_->plug_of(disk.name);
+  return all;
 }
 
 Task<void> MachineDevices::reset_all() {
@@ -407,14 +333,16 @@ Task<void> MachineDevices::reset_all() {
 }
 
 Task<void> MachineDevices::reset() {
+  co_await disk_hotplug_->reset(waiting_for_);
   co_await reset_all();
   co_await pci_->reset();
 }
 
 Task<void> MachineDevices::shut_down() {
   // A reset of a virtio device ends when what it had in flight has ended.
+  co_await disk_hotplug_->shut_down(waiting_for_);
   co_await reset_all();
-  co_await leave_drains();
+  co_await disks_->leave_drains();
   // Nobody waits for ever for a reader that does not read.
   constexpr int kTurnsMax = 100;
   constexpr int64_t kTurnNs = 10'000'000;

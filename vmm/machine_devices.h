@@ -2,8 +2,8 @@
 // MachineDevices: all devices of the machine, built from the configuration in one readable order.
 //
 // Thread: main loop; the buses and what is on them are used by vCPU threads.
-// Ownership: owns buses, devices, images, and the IOThread that serves the disks; borrows Vm,
-// memory and main loop, which outlive it. No vCPU may run when it is destroyed.
+// Ownership: owns buses, devices and disks; borrows Vm, memory and main loop, which outlive it. No
+// vCPU may run when it is destroyed.
 #pragma once
 
 #include <cstdint>
@@ -14,9 +14,6 @@
 #include <string_view>
 #include <vector>
 
-#include "block/block_channel.h"
-#include "block/drain.h"
-#include "block/filters/fault_rules.h"
 #include "devices/acpi/acpi_pm.h"
 #include "devices/acpi/reset_port.h"
 #include "devices/chardev/char_port.h"
@@ -26,21 +23,20 @@
 #include "devices/core/irq_line.h"
 #include "devices/pci/pci_bus.h"
 #include "devices/rtc/wall_clock.h"
-#include "devices/virtio/blk/blk_queue.h"
-#include "devices/virtio/blk/virtio_blk.h"
 #include "devices/virtio/console/virtio_console.h"
 #include "devices/virtio/virtio_device.h"
 #include "firmware/acpi/tables.h"
 #include "loop/clock.h"
 #include "loop/event_loop.h"
-#include "loop/io_thread.h"
 #include "loop/result.h"
 #include "loop/task.h"
-#include "loop/worker_pool.h"
 #include "vmm/char_console_backend.h"
 #include "vmm/config/machine_config.h"
 #include "vmm/console_ports.h"
+#include "vmm/disk_hotplug.h"
+#include "vmm/disk_status.h"
 #include "vmm/kvm/vm.h"
+#include "vmm/machine_disks.h"
 #include "vmm/serial_tail.h"
 
 namespace skiff::vmm {
@@ -63,6 +59,8 @@ class MachineDevices {
     std::function<void()> quit;  // Typed on the terminal. Main loop.
     // A disk waits for the machine to be resumed, and why. Main loop.
     std::function<void(std::string)> disk_stopped = {};
+    // Brings every vCPU out of the guest once, then calls disk_hotplug().note_vcpus_outside().
+    std::function<void()> visit_vcpus = {};
     std::vector<uint32_t> apic_ids;
     uint32_t physical_address_bits = 36;
     std::vector<ConsolePortSpec> console_ports;  // Besides the configuration's.
@@ -84,13 +82,9 @@ class MachineDevices {
   bool press_power_button();
   // Tells the guest's console the size of our terminal, if it is on one.
   void update_terminal_size();
-  // Of the disk "diskN", in the order of the configuration.
-  loop::Result<void> set_disk_faults(std::string_view disk, block::FaultRules rules);
-  // Nothing: as large as its file is by now. `done` runs in a later turn.
-  void resize_disk(std::string_view disk, std::optional<uint64_t> size_bytes,
-                   std::function<void(const loop::Result<void>&)> done);
-  // Tries again what disks with rerror or werror=stop hold back.
-  void retry_failed_requests();
+  MachineDisks& disks() { return *disks_; }
+  DiskHotplug& disk_hotplug() { return *disk_hotplug_; }
+  std::vector<DiskStatus> disk_status() const;
   // To the state after power-on. vCPUs are paused.
   loop::Task<void> reset();
   // Lets disks and consoles finish what the guest has handed over. vCPUs are paused and never run
@@ -101,11 +95,6 @@ class MachineDevices {
 
  private:
   loop::Task<void> reset_all();
-  struct Disk {
-    block::BlockBackend* image = nullptr;
-    devices::VirtioBlk* device = nullptr;
-    std::unique_ptr<block::DrainPoint> drain;
-  };
   explicit MachineDevices(Surroundings surroundings);
   loop::Result<void> build(const MachineConfig& config);
   loop::Result<void> add_pci();
@@ -113,14 +102,10 @@ class MachineDevices {
   loop::Result<void> add_serials(const MachineConfig& config);
   loop::Result<void> add_serial(std::unique_ptr<devices::CharBackend> host);
   loop::Result<void> add_debug_console(const std::string& backend);
-  loop::Result<void> start_io(const WorkersConfig& wanted);
-  loop::Result<void> add_disk(const DiskConfig& disk, size_t index);
-  loop::Result<Disk*> find_disk(std::string_view name);
-  loop::Task<void> leave_drains();
-  void on_disk_stop(size_t index, const devices::BlkStop& stop);
+  loop::Result<void> add_disks(const MachineConfig& config);
   loop::Result<void> add_consoles(const MachineConfig& config);
   loop::Result<void> add_rng();
-  loop::Result<void> add_virtio(std::unique_ptr<devices::VirtioDevice> device, DeviceBus bus);
+  loop::Result<void> add_virtio(devices::VirtioDevice& added, DeviceBus bus);
   loop::Result<devices::IrqLine*> add_irq_line(uint32_t gsi);
   loop::Result<std::unique_ptr<devices::CharBackend>> open_host_end(const std::string& text);
   template <typename T>
@@ -134,19 +119,18 @@ class MachineDevices {
   // In the order of construction; destroyed the other way round.
   devices::PioBus pio_;
   devices::MmioBus mmio_;
-  std::unique_ptr<loop::IoThread> io_thread_;
-  std::unique_ptr<loop::WorkerPool> workers_;  // Goes before the loops it serves.
   std::vector<std::unique_ptr<devices::IrqLine>> irq_lines_;
   std::vector<std::unique_ptr<devices::CharPort>> char_ports_;
   std::vector<std::unique_ptr<CharConsoleBackend>> console_backends_;
-  std::vector<std::unique_ptr<block::BlockBackend>> images_;
-  std::vector<std::unique_ptr<devices::VirtioDevice>> virtio_;
-  std::vector<Disk> disks_;
+  std::unique_ptr<MachineDisks> disks_;
+  std::vector<std::unique_ptr<devices::VirtioDevice>> virtio_;  // But for disks.
   std::unique_ptr<devices::PciBus> pci_;
+  std::unique_ptr<DiskHotplug> disk_hotplug_;
   std::vector<std::unique_ptr<devices::Device>> devices_;  // Platform devices and transports.
   devices::AcpiPm* pm_ = nullptr;
   devices::VirtioConsole* terminal_console_ = nullptr;  // The one on stdio, if any.
   uint32_t mmio_slots_used_ = 0;
+  uint32_t pci_slots_fixed_ = 1;  // The host bridge's, and others whose devices stay: by bit.
   std::string_view waiting_for_ = "its devices";
 };
 

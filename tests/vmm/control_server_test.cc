@@ -26,6 +26,8 @@
 #include "loop/testing/manual_loop.h"
 #include "loop/unique_fd.h"
 #include "tests/temp_dir.h"
+#include "vmm/disk_removal.h"
+#include "vmm/disk_status.h"
 #include "vmm/machine_control.h"
 
 namespace skiff::vmm {
@@ -34,7 +36,7 @@ namespace {
 class FakeMachine final : public MachineControl {
  public:
   MachineStatus status() const override {
-    return {MachineState::kRunning, 4, 512 << 20, 1, stop_reason};
+    return {MachineState::kRunning, 4, 512 << 20, 1, stop_reason, disks};
   }
   void pause(std::function<void()> done) override { note("pause", std::move(done)); }
   void resume(std::function<void()> done) override { note("resume", std::move(done)); }
@@ -55,6 +57,19 @@ class FakeMachine final : public MachineControl {
       done(loop::Error(loop::ErrorKind::kUnsupported, "It cannot"));
     });
   }
+  void add_disk(std::string_view option,
+                std::function<void(const loop::Result<std::string>&)> done) override {
+    calls.push_back("add " + std::string(option));
+    pending.emplace_back([done = std::move(done)] { done(std::string("disk3")); });
+  }
+  void remove_disk(std::string_view disk, const DiskRemoval& removal,
+                   std::function<void(const loop::Result<void>&)> done) override {
+    calls.push_back("remove " + std::string(disk) + (removal.is_forced ? " by force" : "") +
+                    " within " + std::to_string(removal.timeout_ns));
+    pending.emplace_back([done = std::move(done)] {
+      done(loop::Error(loop::ErrorKind::kBusy, "The guest has not given it up"));
+    });
+  }
   void quit() override { calls.emplace_back("quit"); }
 
   void note(const char* call, std::function<void()> done) {
@@ -62,6 +77,7 @@ class FakeMachine final : public MachineControl {
     pending.push_back(std::move(done));
   }
   std::string stop_reason;
+  std::vector<DiskStatus> disks;
   std::vector<std::string> calls;
   std::vector<std::function<void()>> pending;
 };
@@ -126,6 +142,59 @@ TEST_F(ControlServerTest, FaultsAreSetByDiskAndRefusalsAreHandedBack) {
   EXPECT_EQ(machine_.calls, std::vector<std::string>{"faults error=EIO"});
   send(fd, "{\"command\": \"set-faults\", \"disk\": 7}\n");
   EXPECT_NE(receive(fd).find("No such disk"), std::string::npos);
+}
+
+TEST_F(ControlServerTest, StatusListsTheDisks) {
+  const auto fd = connect();
+  send(fd, "{\"command\": \"status\"}\n");
+  EXPECT_EQ(nlohmann::json::parse(receive(fd))["disks"], nlohmann::json::array());
+  machine_.disks = {{.name = "disk0", .path = "a.img", .size_bytes = 512},
+                    {.name = "disk1",
+                     .path = "b.img",
+                     .serial = "B",
+                     .is_read_only = true,
+                     .pci = DiskPlug{3, DiskPlug::State::kAskedFor}}};
+  send(fd, "{\"command\": \"status\"}\n");
+  const auto disks = nlohmann::json::parse(receive(fd))["disks"];
+  ASSERT_EQ(disks.size(), 2u);
+  EXPECT_EQ(disks[0], (nlohmann::json{{"disk", "disk0"},
+                                      {"path", "a.img"},
+                                      {"size_bytes", 512},
+                                      {"readonly", false},
+                                      {"bus", "mmio"}}));
+  EXPECT_EQ(disks[1]["serial"], "B");
+  EXPECT_EQ(disks[1]["pci_slot"], 3);
+  EXPECT_EQ(disks[1]["state"], "asked-for");
+}
+
+TEST_F(ControlServerTest, DiskIsAddedAsTextOrAsAnObject) {
+  const auto fd = connect();
+  send(fd, "{\"command\": \"add-disk\", \"disk\": \"path=a.img,format=raw\"}\n");
+  send(fd, "{\"command\": \"add-disk\", \"disk\": {\"path\": \"b.img\"}}\n");
+  send(fd, "{\"command\": \"add-disk\"}\n");
+  EXPECT_EQ(machine_.calls, (std::vector<std::string>{"add \"path=a.img,format=raw\"",
+                                                      "add {\"path\":\"b.img\"}", "add null"}));
+  EXPECT_EQ(receive(fd), "");
+  machine_.pending[0]();
+  loop_.run_until_idle();
+  EXPECT_EQ(receive(fd), "{\"disk\":\"disk3\",\"ok\":true}\n");
+}
+
+TEST_F(ControlServerTest, DiskIsRemovedWithinItsTimeAndRefusalsAreHandedBack) {
+  const auto fd = connect();
+  send(fd, "{\"command\": \"remove-disk\", \"disk\": \"disk1\"}\n");
+  send(fd, "{\"command\": \"remove-disk\", \"disk\": \"B\", \"force\": true, \"timeout\": 3}\n");
+  EXPECT_EQ(machine_.calls, (std::vector<std::string>{"remove disk1 within 10000000000",
+                                                      "remove B by force within 3000000000"}));
+  machine_.pending[0]();
+  loop_.run_until_idle();
+  EXPECT_NE(receive(fd).find("The guest has not given it up"), std::string::npos);
+  for (const char* wrong : {"\"force\": 1", "\"timeout\": 0", "\"timeout\": 3601",
+                            "\"timeout\": \"soon\"", "\"timeout\": 1.5"}) {
+    send(fd, std::string("{\"command\": \"remove-disk\", ") + wrong + "}\n");
+    EXPECT_NE(receive(fd).find("\"ok\":false"), std::string::npos) << wrong;
+  }
+  EXPECT_EQ(machine_.calls.size(), 2u);
 }
 
 TEST_F(ControlServerTest, DiskIsResizedToASizeOrToItsFiles) {

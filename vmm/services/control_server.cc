@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -22,6 +23,8 @@
 #include "loop/unique_fd.h"
 #include "loop/unix_socket.h"
 #include "vmm/config/option_text.h"
+#include "vmm/disk_removal.h"
+#include "vmm/disk_status.h"
 #include "vmm/machine_control.h"
 
 namespace skiff::vmm {
@@ -48,6 +51,20 @@ std::string text_of(const Json& request, const char* key) {
   return value != request.end() && value->is_string() ? value->get<std::string>() : "";
 }
 
+Json disk_json(const DiskStatus& disk) {
+  Json json = {{"disk", disk.name},
+               {"path", disk.path},
+               {"size_bytes", disk.size_bytes},
+               {"readonly", disk.is_read_only},
+               {"bus", disk.pci ? "pci" : "mmio"}};
+  if (!disk.serial.empty()) json["serial"] = disk.serial;
+  if (disk.pci) {
+    json["pci_slot"] = disk.pci->slot;
+    json["state"] = disk_plug_state_name(disk.pci->state);
+  }
+  return json;
+}
+
 Json status_answer(const MachineStatus& status) {
   Json answer = {{"ok", true},
                  {"state", machine_state_name(status.state)},
@@ -55,7 +72,31 @@ Json status_answer(const MachineStatus& status) {
                  {"memory_bytes", status.memory_bytes},
                  {"resets", status.resets}};
   if (!status.stop_reason.empty()) answer["stop_reason"] = status.stop_reason;
+  answer["disks"] = Json::array();
+  for (const DiskStatus& disk : status.disks) answer["disks"].push_back(disk_json(disk));
   return answer;
+}
+
+// Nothing when the members are wrong; then `answer` has been called.
+std::optional<DiskRemoval> read_removal(const Json& request,
+                                        const std::function<void(const Json&)>& answer) {
+  constexpr int64_t kSecondsMax = 3600;
+  constexpr int64_t kNsPerSecond = 1'000'000'000;
+  DiskRemoval removal;
+  const Json force = request.value("force", Json(false));
+  const Json seconds = request.value("timeout", Json(removal.timeout_ns / kNsPerSecond));
+  if (!force.is_boolean()) {
+    answer(refusal("\"force\" is neither true nor false"));
+    return std::nullopt;
+  }
+  const int64_t timeout_s = seconds.is_number_integer() ? seconds.get<int64_t>() : 0;
+  if (timeout_s < 1 || timeout_s > kSecondsMax) {
+    answer(refusal("\"timeout\" is no whole number of seconds (allowed: 1 to 3600)"));
+    return std::nullopt;
+  }
+  removal.is_forced = force.get<bool>();
+  removal.timeout_ns = timeout_s * kNsPerSecond;
+  return removal;
 }
 
 }  // namespace
@@ -161,28 +202,50 @@ void ControlServer::handle_line(const std::shared_ptr<Client>& client, const std
     const bool listens = machine_.press_power_button();
     return answer(Json{{"ok", true}, {"guest_listens", listens}});
   }
-  if (command == "set-faults") {
-    const auto set = machine_.set_disk_faults(text_of(request, "disk"), text_of(request, "rules"));
-    return set ? answer_ok() : answer(refusal(set.error().message()));
-  }
-  if (command == "resize-disk") {
-    const bool has_size = request.contains("size");
-    const auto size_bytes = block::parse_bytes(text_of(request, "size"));
-    if (has_size && !size_bytes)
-      return answer(refusal("\"size\" is no size (allowed: a text like \"8G\" or \"8589934592\")"));
-    return machine_.resize_disk(
-        text_of(request, "disk"), size_bytes, [answer](const loop::Result<void>& done) {
-          answer(done ? Json{{"ok", true}} : refusal(done.error().message()));
-        });
-  }
+  if (handle_disk_command(command, request, answer)) return;
   if (command == "quit") {
     answer_ok();  // First, while there is somebody to answer.
     return machine_.quit();
   }
   answer(
       refusal(fmt::format("Unknown command \"{}\" (allowed: status, pause, resume, reset, "
-                          "power-button, set-faults, resize-disk, quit)",
+                          "power-button, set-faults, resize-disk, add-disk, remove-disk, quit)",
                           command)));
+}
+
+bool ControlServer::handle_disk_command(const std::string& command, const Json& request,
+                                        const Answer& answer) {
+  const std::string disk = text_of(request, "disk");
+  const auto answer_result = [answer](const loop::Result<void>& done) {
+    answer(done ? Json{{"ok", true}} : refusal(done.error().message()));
+  };
+  if (command == "set-faults") {
+    answer_result(machine_.set_disk_faults(disk, text_of(request, "rules")));
+    return true;
+  }
+  if (command == "resize-disk") {
+    const bool has_size = request.contains("size");
+    const auto size_bytes = block::parse_bytes(text_of(request, "size"));
+    if (has_size && !size_bytes)
+      answer(refusal("\"size\" is no size (allowed: a text like \"8G\" or \"8589934592\")"));
+    else
+      machine_.resize_disk(disk, size_bytes, answer_result);
+    return true;
+  }
+  if (command == "add-disk") {
+    const std::string option =
+        request.value("disk", Json()).dump(-1, ' ', false, Json::error_handler_t::replace);
+    machine_.add_disk(option, [answer](const loop::Result<std::string>& added) {
+      answer(added ? Json{{"ok", true}, {"disk", *added}} : refusal(added.error().message()));
+    });
+    return true;
+  }
+  if (command == "remove-disk") {
+    if (const auto removal = read_removal(request, answer))
+      machine_.remove_disk(disk, *removal, answer_result);
+    return true;
+  }
+  return false;
 }
 
 void ControlServer::flush(Client& client) {

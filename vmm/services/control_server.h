@@ -6,14 +6,18 @@
 //
 // Commands: status, pause, resume, reset, power-button, quit, and of a "disk" like "disk0":
 // set-faults ("rules" as for --disk fault=), resize-disk ("size" like "8G"; without it the size of
-// the file is followed). Answers come in the order in which
+// the file is followed), remove-disk ("force": true, "timeout": seconds). add-disk has a "disk"
+// like
+// --disk, or like the configuration file's. Answers come in the order in which
 // the commands end; `id`, if given, is handed back. Thread: main loop throughout. Ownership:
 // borrows loop and machine, both outlive it; owns and removes the socket file.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "loop/event_loop.h"
@@ -40,6 +44,10 @@ class ControlServer {
   void accept_clients();
   void serve(const std::shared_ptr<Client>& client, uint32_t events);
   void handle_line(const std::shared_ptr<Client>& client, const std::string& line);
+  using Answer = std::function<void(const nlohmann::json&)>;
+  // False when it is no command about a disk.
+  bool handle_disk_command(const std::string& command, const nlohmann::json& request,
+                           const Answer& answer);
   void flush(Client& client);
   void drop(Client& client);
 
