@@ -25,6 +25,8 @@ class LatencyHistogram {
   int64_t percentile_ns(double percent) const;
 
  private:
+  friend class LiveHistogram;  // The same buckets.
+
   static constexpr uint32_t kSubBits = 5;
   static constexpr uint32_t kSubBuckets = 1U << kSubBits;
   static constexpr uint32_t kMaxBits = 42;

@@ -85,7 +85,7 @@ Result<devices::VirtioDevice*> MachineDisks::make_disk(const DiskConfig& config)
   disk.config = config;
   disk.image = *std::move(image);
   auto device = devices::VirtioBlk::create(
-      {.home = &io_thread_->loop(),
+      {.queues = {{&io_thread_->loop(), devices::SubmitMode::kIoThread}},
        .memory = &surroundings_.memory,
        .image = disk.image.get(),
        .name = disk.name,
@@ -99,7 +99,7 @@ Result<devices::VirtioDevice*> MachineDisks::make_disk(const DiskConfig& config)
   ++next_number_;
   disk.device = *std::move(device);
   disk.drain = std::make_unique<block::DrainPoint>(surroundings_.main_loop, disk.name);
-  disk.drain->join(disk.device->drain_party(), io_thread_->loop(), disk.name + " queue 0");
+  disk.drain->join(disk.device->drain_party(0), io_thread_->loop(), disk.name + " queue 0");
   return static_cast<devices::VirtioDevice*>(disk.device.get());
 }
 
@@ -191,7 +191,7 @@ void MachineDisks::resize(std::string_view which, std::optional<uint64_t> size_b
 // A drain that is on ends at the latest in the turn before this does: nobody else is waited for.
 Task<void> MachineDisks::leave_drain(Disk& disk) {
   loop::OneShot<bool> left(surroundings_.main_loop);
-  disk.drain->leave(disk.device->drain_party(), [&left] { left.set(true); });
+  disk.drain->leave(disk.device->drain_party(0), [&left] { left.set(true); });
   co_await left;
 }
 

@@ -18,25 +18,34 @@ namespace skiff::block {
 
 loop::Result<std::unique_ptr<BlockChannel>> FakeBackend::open_channel(loop::EventLoop& loop) {
   if (refuses_) return loop::Error(loop::ErrorKind::kIo, "The fake image refuses channels");
-  SKIFF_CHECK(channel_ == nullptr);
   return std::unique_ptr<BlockChannel>(std::make_unique<FakeChannel>(*this, loop));
 }
 
 FakeChannel& FakeBackend::channel() {
-  SKIFF_CHECK(channel_ != nullptr);
-  return *channel_;
+  SKIFF_CHECK(channels_.size() == 1);
+  return *channels_.front();
+}
+
+FakeChannel* FakeBackend::channel_on(const loop::EventLoop& loop) const {
+  FakeChannel* found = nullptr;
+  for (FakeChannel* channel : channels_) {
+    if (&channel->home() != &loop) continue;
+    SKIFF_CHECK(found == nullptr);
+    found = channel;
+  }
+  return found;
 }
 
 FakeChannel::FakeChannel(FakeBackend& backend, loop::EventLoop& loop)
-    : backend_(backend), complete_bh_(loop, loop::Priority::kCompletion, [this] {
+    : backend_(backend), loop_(loop), complete_bh_(loop, loop::Priority::kCompletion, [this] {
         for (size_t left = pending_.size(); left > 0; --left) complete(left - 1);
       }) {
-  backend_.channel_ = this;
+  backend_.channels_.push_back(this);
 }
 
 FakeChannel::~FakeChannel() {
   SKIFF_CHECK(pending_.empty());
-  backend_.channel_ = nullptr;
+  std::erase(backend_.channels_, this);
 }
 
 void FakeChannel::submit(std::span<BlockRequest* const> batch) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // FakeBackend and FakeChannel: an image in memory whose requests end when the test says so.
 //
-// Thread: the test's, which is also the channel's home. Ownership: the backend outlives its
-// channel.
+// Thread: the test's, which is also the channels' home. Ownership: the backend outlives its
+// channels.
 //
 //   FakeBackend image({.sectors = 8});
 //   ... the device submits ...
@@ -44,11 +44,15 @@ class FakeBackend final : public BlockBackend {
   const std::string& name() const override { return name_; }
   loop::Result<std::unique_ptr<BlockChannel>> open_channel(loop::EventLoop& loop) override;
 
-  void refuse_channels() { refuses_ = true; }
+  void refuse_channels(bool refuse = true) { refuses_ = refuse; }
   std::vector<std::byte>& bytes() { return bytes_; }
   // The one that is open; there must be one.
   FakeChannel& channel();
-  bool has_channel() const { return channel_ != nullptr; }
+  bool has_channel() const { return !channels_.empty(); }
+  // All that are open, the oldest first.
+  const std::vector<FakeChannel*>& channels() const { return channels_; }
+  // The only one on this loop; null when there is none.
+  FakeChannel* channel_on(const loop::EventLoop& loop) const;
   // Of all channels so far.
   uint32_t submit_calls() const { return submit_calls_; }
   uint32_t requests() const { return requests_; }
@@ -58,7 +62,7 @@ class FakeBackend final : public BlockBackend {
   const Options options_;
   const std::string name_ = "fake";
   std::vector<std::byte> bytes_;
-  FakeChannel* channel_ = nullptr;
+  std::vector<FakeChannel*> channels_;
   bool refuses_ = false;
   uint32_t submit_calls_ = 0;
   uint32_t requests_ = 0;
@@ -72,6 +76,7 @@ class FakeChannel final : public BlockChannel {
   void submit(std::span<BlockRequest* const> batch) override;
   uint32_t in_flight() const override { return static_cast<uint32_t>(pending_.size()); }
 
+  const loop::EventLoop& home() const { return loop_; }
   const std::vector<BlockRequest*>& pending() const { return pending_; }
   // Does what was asked for, with the contract's checks, and ends the request.
   void complete(size_t index);
@@ -83,6 +88,7 @@ class FakeChannel final : public BlockChannel {
   void end(size_t index, int32_t result);
 
   FakeBackend& backend_;
+  const loop::EventLoop& loop_;
   std::vector<BlockRequest*> pending_;
   loop::BottomHalf complete_bh_;
 };

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -90,11 +91,25 @@ bool Msix::configure(Vector& vector, const MsiMessage& message) {
   return true;
 }
 
+bool Msix::is_wanted(size_t index) const {
+  return is_enabled() && !function_masked_ && !is_masked(index);
+}
+
+std::optional<MsiMessage> Msix::target(uint16_t vector) const {
+  const loop::MutexLock lock(table_mutex_);
+  if (!is_wanted(vector)) return std::nullopt;
+  return message_of(vector);
+}
+
+void Msix::tell(size_t first, size_t last) {
+  if (!listener_) return;
+  for (size_t i = first; i <= last; ++i) listener_(static_cast<uint16_t>(i));
+}
+
 // Brings a vector to what the table and message control say.
 void Msix::update(size_t index) {
   Vector& vector = vectors_[index];
-  const bool wanted = is_enabled() && !function_masked_ && !is_masked(index);
-  if (!wanted || !configure(vector, message_of(index))) return close(vector);
+  if (!is_wanted(index) || !configure(vector, message_of(index))) return close(vector);
   const loop::MutexLock lock(vector.mutex);
   vector.is_open = true;
   // 6.8.3.5: what came while it was masked is sent once.
@@ -102,11 +117,14 @@ void Msix::update(size_t index) {
 }
 
 void Msix::set_control(bool enabled, bool function_masked) {
-  const loop::MutexLock lock(table_mutex_);
-  if (is_enabled() == enabled && function_masked_ == function_masked) return;
-  enabled_.store(enabled, std::memory_order_release);
-  function_masked_ = function_masked;
-  for (size_t i = 0; i < vectors_.size(); ++i) update(i);
+  {
+    const loop::MutexLock lock(table_mutex_);
+    if (is_enabled() == enabled && function_masked_ == function_masked) return;
+    enabled_.store(enabled, std::memory_order_release);
+    function_masked_ = function_masked;
+    for (size_t i = 0; i < vectors_.size(); ++i) update(i);
+  }
+  tell(0, vectors_.size() - 1);
 }
 
 void Msix::read_table(uint64_t offset_bytes, std::span<uint8_t> data) const {
@@ -117,17 +135,21 @@ void Msix::read_table(uint64_t offset_bytes, std::span<uint8_t> data) const {
 }
 
 void Msix::write_table(uint64_t offset_bytes, std::span<const uint8_t> data) {
-  const loop::MutexLock lock(table_mutex_);
-  if (data.empty() || offset_bytes >= table_.size()) return;
-  const size_t size = std::min<size_t>(data.size(), table_.size() - offset_bytes);
-  for (size_t i = 0; i < size; ++i) {
-    const size_t at = offset_bytes + i;
-    table_[at] = (table_[at] & static_cast<uint8_t>(~writable_bits(at % kEntrySizeBytes))) |
-                 (data[i] & writable_bits(at % kEntrySizeBytes));
-  }
+  if (data.empty() || offset_bytes >= table_size_bytes()) return;
+  const size_t size = std::min<size_t>(data.size(), table_size_bytes() - offset_bytes);
+  const size_t first = offset_bytes / kEntrySizeBytes;
   // A misaligned write may reach into the next entry.
   const size_t last = (offset_bytes + size - 1) / kEntrySizeBytes;
-  for (size_t index = offset_bytes / kEntrySizeBytes; index <= last; ++index) update(index);
+  {
+    const loop::MutexLock lock(table_mutex_);
+    for (size_t i = 0; i < size; ++i) {
+      const size_t at = offset_bytes + i;
+      table_[at] = (table_[at] & static_cast<uint8_t>(~writable_bits(at % kEntrySizeBytes))) |
+                   (data[i] & writable_bits(at % kEntrySizeBytes));
+    }
+    for (size_t index = first; index <= last; ++index) update(index);
+  }
+  tell(first, last);
 }
 
 void Msix::read_pending(uint64_t offset_bytes, std::span<uint8_t> data) const {
@@ -156,16 +178,19 @@ void Msix::trigger(uint16_t index) {
 }
 
 void Msix::reset() {
-  const loop::MutexLock lock(table_mutex_);
-  enabled_.store(false, std::memory_order_release);
-  function_masked_ = false;
-  std::ranges::fill(table_, uint8_t{0});
-  for (size_t i = 0; i < vectors_.size(); ++i) {
-    table_[i * kEntrySizeBytes + kVectorControl] = kVectorMasked;
-    const loop::MutexLock vector_lock(vectors_[i].mutex);
-    vectors_[i].is_open = false;
-    vectors_[i].is_pending = false;
+  {
+    const loop::MutexLock lock(table_mutex_);
+    enabled_.store(false, std::memory_order_release);
+    function_masked_ = false;
+    std::ranges::fill(table_, uint8_t{0});
+    for (size_t i = 0; i < vectors_.size(); ++i) {
+      table_[i * kEntrySizeBytes + kVectorControl] = kVectorMasked;
+      const loop::MutexLock vector_lock(vectors_[i].mutex);
+      vectors_[i].is_open = false;
+      vectors_[i].is_pending = false;
+    }
   }
+  tell(0, vectors_.size() - 1);
 }
 
 }  // namespace skiff::devices

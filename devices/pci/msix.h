@@ -13,9 +13,12 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "devices/core/msi.h"
@@ -46,6 +49,14 @@ class Msix {
   void write_table(uint64_t offset_bytes, std::span<const uint8_t> data);
   void read_pending(uint64_t offset_bytes, std::span<uint8_t> data) const;
 
+  // The message of a vector that is enabled and not masked; nothing: it would not be sent.
+  std::optional<MsiMessage> target(uint16_t vector) const;
+  // Hears of each vector whose target may have changed, with no lock held, on the thread that made
+  // it change. Once, before the guest runs.
+  void set_listener(std::function<void(uint16_t vector)> listener) {
+    listener_ = std::move(listener);
+  }
+
   // `vector` is below vector_count(). Nothing happens while MSI-X is disabled.
   void trigger(uint16_t vector);
 
@@ -66,12 +77,15 @@ class Msix {
 
   MsiMessage message_of(size_t index) const SKIFF_REQUIRES(table_mutex_);
   bool is_masked(size_t index) const SKIFF_REQUIRES(table_mutex_);
+  bool is_wanted(size_t index) const SKIFF_REQUIRES(table_mutex_);
   void update(size_t index) SKIFF_REQUIRES(table_mutex_);
+  void tell(size_t first, size_t last);
   bool configure(Vector& vector, const MsiMessage& message) SKIFF_REQUIRES(table_mutex_);
   static void close(Vector& vector);
 
   MsiSink& sink_;
   const std::string owner_;
+  std::function<void(uint16_t)> listener_;
   std::atomic<bool> enabled_{false};
   mutable loop::Mutex table_mutex_;  // Taken before a vector's.
   bool function_masked_ SKIFF_GUARDED_BY(table_mutex_) = false;

@@ -10,6 +10,8 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -86,6 +88,31 @@ class FakeVirtioDevice final : public VirtioDevice {
     stopped();
   }
 
+  void kick(QueueIndex queue) override {
+    const loop::MutexLock lock(mutex_);
+    kicks_.push_back(queue);
+    doorbells_.at(queue).notify();
+  }
+  void interrupt_target_changed(QueueIndex queue, std::optional<MsiMessage> message) override {
+    const loop::MutexLock lock(mutex_);
+    targets_[queue] = message;
+  }
+  void reset_queue(QueueIndex queue, std::function<void()> done) override {
+    {
+      const loop::MutexLock lock(mutex_);
+      queue_resets_.push_back(queue);
+      if (holds_stops_) {
+        queue_reset_ = std::move(done);
+        return;
+      }
+    }
+    done();
+  }
+  void start_queue(QueueIndex queue, const QueueLayout& layout) override {
+    const loop::MutexLock lock(mutex_);
+    queue_starts_.emplace_back(queue, layout);
+  }
+
   // The test's side.
   VirtioTransport& transport() { return *transport_; }
   // Runs inside start(), on its thread. Set before the device is used.
@@ -105,6 +132,35 @@ class FakeVirtioDevice final : public VirtioDevice {
     if (!stopped) return false;
     stopped();
     return true;
+  }
+  // The same of the latest reset of a queue.
+  bool finish_queue_reset() {
+    std::function<void()> done;
+    {
+      const loop::MutexLock lock(mutex_);
+      done.swap(queue_reset_);
+    }
+    if (!done) return false;
+    done();
+    return true;
+  }
+  std::vector<QueueIndex> kicks() const {
+    const loop::MutexLock lock(mutex_);
+    return kicks_;
+  }
+  std::vector<QueueIndex> queue_resets() const {
+    const loop::MutexLock lock(mutex_);
+    return queue_resets_;
+  }
+  std::vector<std::pair<QueueIndex, QueueLayout>> queue_starts() const {
+    const loop::MutexLock lock(mutex_);
+    return queue_starts_;
+  }
+  // What the transport said last of the queue's interrupts.
+  std::optional<MsiMessage> target(QueueIndex queue) const {
+    const loop::MutexLock lock(mutex_);
+    const auto found = targets_.find(queue);
+    return found == targets_.end() ? std::nullopt : found->second;
   }
   std::vector<VirtioStart> starts() const {
     const loop::MutexLock lock(mutex_);
@@ -131,6 +187,11 @@ class FakeVirtioDevice final : public VirtioDevice {
   bool is_running_ SKIFF_GUARDED_BY(mutex_) = false;
   bool holds_stops_ SKIFF_GUARDED_BY(mutex_) = false;
   std::function<void()> stopped_ SKIFF_GUARDED_BY(mutex_);
+  std::function<void()> queue_reset_ SKIFF_GUARDED_BY(mutex_);
+  std::vector<QueueIndex> kicks_ SKIFF_GUARDED_BY(mutex_);
+  std::vector<QueueIndex> queue_resets_ SKIFF_GUARDED_BY(mutex_);
+  std::vector<std::pair<QueueIndex, QueueLayout>> queue_starts_ SKIFF_GUARDED_BY(mutex_);
+  std::map<QueueIndex, std::optional<MsiMessage>> targets_ SKIFF_GUARDED_BY(mutex_);
 };
 
 }  // namespace skiff::devices

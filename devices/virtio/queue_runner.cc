@@ -5,6 +5,7 @@
 #include <memory>
 #include <utility>
 
+#include "devices/virtio/used_publisher.h"
 #include "devices/virtio/virtio_device.h"
 #include "loop/check.h"
 #include "loop/event_loop.h"
@@ -22,20 +23,28 @@ Result<std::unique_ptr<QueueRunner>> QueueRunner::create(const Options& options)
   return std::unique_ptr<QueueRunner>(new QueueRunner(options, *std::move(doorbell)));
 }
 
-QueueRunner::Active::Active(QueueRunner& runner, VirtioTransport& its_transport,
-                            QueueHandler& its_handler)
-    : transport(its_transport),
-      handler(its_handler),
-      serve_bh(*runner.options_.home, Priority::kSubmission, [&runner] { runner.run(); }),
-      publish_bh(*runner.options_.home, Priority::kCompletion, [&runner] { runner.publish(); }),
-      doorbell_watch(*runner.options_.home, runner.doorbell_, Priority::kSubmission,
-                     [&runner] { runner.run(); }) {}
+QueueRunner::Active::Active(QueueRunner& its_runner, Seat its_seat)
+    : runner(its_runner),
+      seat(std::move(its_seat)),
+      serve_bh(seat.publisher->home(), Priority::kSubmission, [this] { runner.run(); }),
+      doorbell_watch(seat.publisher->home(), runner.doorbell_, Priority::kSubmission, [this] {
+        runner.metrics_.kicks.add(1);
+        runner.run();
+      }) {
+  seat.publisher->join();
+}
 
-void QueueRunner::start(const QueueLayout& layout, uint64_t features, VirtioTransport& transport,
-                        QueueHandler& handler) {
-  home_.assert_here();
+QueueRunner::Active::~Active() { seat.publisher->leave(runner); }
+
+void QueueRunner::assert_here() const {
+  SKIFF_CHECK(active_ && active_->seat.publisher->home().is_current());
+}
+
+void QueueRunner::start(const QueueLayout& layout, uint64_t features, Seat seat) {
   SKIFF_CHECK(!is_running());
-  active_.emplace(*this, transport, handler);
+  failed_ = false;
+  active_.emplace(*this, std::move(seat));
+  assert_here();
   if (layout.size == 0) return;
   if (layout.size > options_.size_max) return fail("the queue is larger than the device allows");
   if (auto configured = queue_.configure(layout, features); !configured)
@@ -45,40 +54,64 @@ void QueueRunner::start(const QueueLayout& layout, uint64_t features, VirtioTran
 }
 
 void QueueRunner::drain() {
-  home_.assert_here();
   if (!active_) return;
+  assert_here();
   active_->draining = true;
-  active_->publish_bh.schedule();
+  schedule_publish();
 }
 
 void QueueRunner::stop() {
-  home_.assert_here();
   active_.reset();
   queue_.release();
 }
 
+void QueueRunner::leave() {
+  assert_here();
+  SKIFF_CHECK(!active_->draining && !active_->serving);
+  publish_now();
+  active_.reset();
+}
+
+void QueueRunner::arrive(Seat seat) {
+  SKIFF_CHECK(!is_running());
+  active_.emplace(*this, std::move(seat));
+  assert_here();
+  // Whatever the driver added while nobody listened, with a kick or without.
+  active_->serve_bh.schedule();
+}
+
 void QueueRunner::schedule() {
-  home_.assert_here();
-  if (active_) active_->serve_bh.schedule();
+  if (!active_) return;
+  assert_here();
+  active_->serve_bh.schedule();
+}
+
+void QueueRunner::kick(int64_t since_ns) {
+  assert_here();
+  metrics_.kicks.add(1);
+  if (since_ns != 0) {
+    const int64_t now_ns = active_->seat.publisher->home().now_ns();
+    metrics_.record(QueueStage::kDoorbellToPop, now_ns - since_ns);
+  }
+  if (active_->serving) return active_->serve_bh.schedule();
+  run();
 }
 
 void QueueRunner::complete(uint16_t head, uint32_t written_bytes) {
-  home_.assert_here();
-  SKIFF_CHECK(active_);
+  assert_here();
   queue_.push_used(head, written_bytes);
-  if (!active_->serving) active_->publish_bh.schedule();
+  if (!active_->serving) schedule_publish();
 }
 
 void QueueRunner::run() {
-  home_.assert_here();
-  SKIFF_CHECK(active_);
-  if (active_->draining || active_->failed || !queue_.is_configured()) return;
+  assert_here();
+  if (active_->draining || failed_ || !queue_.is_configured()) return;
   queue_.disable_notifications();
   active_->serving = true;
-  const QueueHandler::Served served = active_->handler.serve(*this);
+  const QueueHandler::Served served = active_->seat.handler->serve(*this);
   active_->serving = false;
   if (queue_.is_broken()) return fail(queue_.broken_reason());
-  publish();
+  publish_now();
   switch (served) {
     case QueueHandler::Served::kAll:
       // Closes the race with a guest that added work just before notifications came back on.
@@ -94,22 +127,45 @@ void QueueRunner::run() {
   }
 }
 
-void QueueRunner::publish() {
-  home_.assert_here();
-  SKIFF_CHECK(active_);
-  if (queue_.publish_used()) active_->transport.interrupt_queue(index());
+void QueueRunner::schedule_publish() {
+  if (std::exchange(active_->publishing, true)) return;
+  active_->seat.publisher->schedule(*this);
+}
+
+void QueueRunner::publish_now() {
+  if (publish_used()) active_->seat.publisher->transport().interrupt_queue(index());
+  published();
+}
+
+bool QueueRunner::publish_used() {
+  assert_here();
+  const bool wanted = queue_.publish_used();
+  if (reaped_ns_ != 0 || wanted) {
+    const int64_t now_ns = active_->seat.publisher->home().now_ns();
+    if (reaped_ns_ != 0)
+      metrics_.record(QueueStage::kReapToUsed, now_ns - std::exchange(reaped_ns_, 0));
+    if (wanted) published_ns_ = now_ns;
+  }
+  if (wanted) metrics_.interrupts.add(1);
+  return wanted;
+}
+
+void QueueRunner::published() {
+  if (published_ns_ != 0) {
+    const int64_t now_ns = active_->seat.publisher->home().now_ns();
+    metrics_.record(QueueStage::kUsedToInterrupt, now_ns - std::exchange(published_ns_, 0));
+  }
   if (active_->draining && queue_.in_flight() == 0 && !active_->drain_reported) {
     active_->drain_reported = true;
-    active_->handler.queue_drained(*this);
+    active_->seat.handler->queue_drained(*this);
   }
 }
 
 void QueueRunner::fail(std::string_view reason) {
-  SKIFF_CHECK(active_);
-  active_->failed = true;
+  failed_ = true;
   SKIFF_LOG_LIMITED(kWarn, "{}: queue {} needs a reset by its driver: {}", options_.name, index(),
                     reason);
-  active_->transport.need_reset();
+  active_->seat.publisher->transport().need_reset();
 }
 
 }  // namespace skiff::devices

@@ -3,11 +3,12 @@
 // ring and interrupt out.
 //
 // It keeps the order that loses no kick: notifications off, serve, notifications on, look once
-// more. A broken ring ends in need_reset() and in silence until the next start.
+// more. A broken ring ends in need_reset() and in silence until the next start. It may leave its
+// home and arrive at another one, with the ring as it is.
 //
-// Thread: create(), index(), size_max() and doorbell() anywhere; the rest on the home loop.
-// Ownership: belongs to a QueueSet (or to a device with queues on several loops); borrows loop,
-// memory, transport and handler.
+// Thread: create(), index(), size_max(), doorbell() and metrics() anywhere; the rest on the home
+// loop, which is the one of start() or of the latest arrive(). Ownership: belongs to a QueueSet or
+// to a device with queues on several loops; borrows loop, memory, transport and handler.
 #pragma once
 
 #include <cstdint>
@@ -16,11 +17,12 @@
 #include <string>
 
 #include "devices/core/guest_memory.h"
+#include "devices/virtio/queue_metrics.h"
+#include "devices/virtio/used_publisher.h"
 #include "devices/virtio/virt_queue.h"
 #include "devices/virtio/virtio_device.h"
 #include "loop/event_loop.h"
 #include "loop/event_notifier.h"
-#include "loop/home.h"
 #include "loop/result.h"
 
 namespace skiff::devices {
@@ -39,7 +41,8 @@ class QueueHandler {
   // Pops at most a bounded number of chains. The runner has turned notifications off and shows the
   // guest afterwards what was pushed meanwhile.
   virtual Served serve(QueueRunner& runner) = 0;
-  // A draining queue has nothing in flight any more. Called in a turn of its own.
+  // A draining queue has nothing in flight any more. The runner is neither stopped nor moved inside
+  // this call.
   virtual void queue_drained(QueueRunner& runner) = 0;
 
  protected:
@@ -49,11 +52,15 @@ class QueueHandler {
 class QueueRunner {
  public:
   struct Options {
-    loop::EventLoop* home = nullptr;
     const GuestMemory* memory = nullptr;
     std::string name;  // Of the device, for messages.
     QueueIndex index = 0;
     uint16_t size_max = 256;
+  };
+  // A place to be at work.
+  struct Seat {
+    std::shared_ptr<UsedPublisher> publisher;  // Its loop is the home.
+    QueueHandler* handler = nullptr;
   };
 
   static loop::Result<std::unique_ptr<QueueRunner>> create(const Options& options);
@@ -61,52 +68,76 @@ class QueueRunner {
   QueueIndex index() const { return options_.index; }
   uint16_t size_max() const { return options_.size_max; }
   const loop::EventNotifier& doorbell() const { return doorbell_; }
+  const QueueMetrics& metrics() const { return metrics_; }
 
   // Begins to serve. A layout that cannot be used ends in need_reset(); one of size 0 is a queue
   // that the driver leaves alone.
-  void start(const QueueLayout& layout, uint64_t features, VirtioTransport& transport,
-             QueueHandler& handler);
+  void start(const QueueLayout& layout, uint64_t features, Seat seat);
   // No more chains are taken; queue_drained() follows when those in flight have been completed.
   void drain();
   // Forgets the queue. Not from within a callback of this runner. Harmless when not started.
   void stop();
+
+  // Shows the guest what is finished and leaves the home; indices and chains in flight stay as they
+  // are. Not while it drains, not from within a callback of this runner.
+  void leave();
+  // Goes on where it left off, on another thread if need be, looking at the ring first.
+  void arrive(Seat seat);
 
   bool is_running() const { return active_.has_value(); }
   VirtQueue& queue() { return queue_; }
 
   // Serves in the next turn, kicked or not.
   void schedule();
+  // A kick that did not come through the doorbell: serves at once, also outside of a turn, or in
+  // the next turn when it is being served. `since_ns`: when another thread took it; 0: none did.
+  void kick(int64_t since_ns = 0);
   // Finishes a chain in flight; the guest sees it, with at most one interrupt, in the next turn.
   void complete(uint16_t head, uint32_t written_bytes);
+  // A request's time with the device, for the metrics.
+  void note_reaped(int64_t submitted_ns, int64_t now_ns) {
+    if (reaped_ns_ != 0) return;  // The first of a batch stands for all of it.
+    reaped_ns_ = now_ns;
+    metrics_.record(QueueStage::kDeviceToReap, now_ns - submitted_ns);
+  }
+  QueueMetrics& metrics() { return metrics_; }
 
  private:
-  // Exists between start() and stop(), so that an idle runner may be destroyed on any thread.
+  friend class UsedPublisher;
+  // Exists while it has a home, so that an idle runner may be destroyed on any thread.
   struct Active {
-    Active(QueueRunner& runner, VirtioTransport& transport, QueueHandler& handler);
-    VirtioTransport& transport;
-    QueueHandler& handler;
+    Active(QueueRunner& runner, Seat its_seat);
+    ~Active();
+    QueueRunner& runner;
+    Seat seat;
     bool draining = false;
     bool drain_reported = false;
-    bool failed = false;
-    bool serving = false;  // serve() is on the stack: what it completes is shown right after it.
+    bool serving = false;     // serve() is on the stack: what it completes is shown right after it.
+    bool publishing = false;  // The publisher has it on its list.
     loop::BottomHalf serve_bh;
-    loop::BottomHalf publish_bh;
     loop::NotifierWatch doorbell_watch;
   };
 
   QueueRunner(const Options& options, loop::EventNotifier doorbell)
-      : options_(options),
-        home_(*options.home),
-        doorbell_(std::move(doorbell)),
-        queue_(*options.memory) {}
+      : options_(options), doorbell_(std::move(doorbell)), queue_(*options.memory) {}
+  void assert_here() const;
   void run();
-  void publish();
+  void schedule_publish();
+  void publish_now();
   void fail(std::string_view reason);
 
+  // For the publisher: shows what is finished, true if the driver wants an interrupt for it; then,
+  // when that has been sent, the rest.
+  bool publish_used();
+  void published();
+
   const Options options_;
-  const loop::Home home_;
   const loop::EventNotifier doorbell_;
   VirtQueue queue_;
+  bool failed_ = false;
+  int64_t reaped_ns_ = 0;     // Of the first completion that is not published yet; 0: none.
+  int64_t published_ns_ = 0;  // Of a publication whose interrupt is being sent; 0: none.
+  QueueMetrics metrics_;
   std::optional<Active> active_;
 };
 

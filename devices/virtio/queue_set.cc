@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "devices/virtio/queue_runner.h"
+#include "devices/virtio/used_publisher.h"
 #include "devices/virtio/virtio_device.h"
 #include "loop/check.h"
 
@@ -17,8 +18,7 @@ using loop::Result;
 Result<std::unique_ptr<QueueSet>> QueueSet::create(const Options& options) {
   std::unique_ptr<QueueSet> set(new QueueSet(*options.home));
   for (const uint16_t size_max : options.queue_sizes) {
-    auto runner = QueueRunner::create({.home = options.home,
-                                       .memory = options.memory,
+    auto runner = QueueRunner::create({.memory = options.memory,
                                        .name = options.name,
                                        .index = set->count(),
                                        .size_max = size_max});
@@ -53,8 +53,8 @@ void QueueSet::post_if_started(std::function<void()> work) {
 void QueueSet::start_here(const VirtioStart& start) {
   home_.assert_here();
   owner_->queues_started(start.features);
-  for (auto& runner : runners_)
-    runner->start(start.queues[runner->index()], start.features, *transport_, *this);
+  const QueueRunner::Seat seat = {std::make_shared<UsedPublisher>(home_.loop(), *transport_), this};
+  for (auto& runner : runners_) runner->start(start.queues[runner->index()], start.features, seat);
 }
 
 void QueueSet::stop_here(std::function<void()> stopped) {

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "devices/virtio/queue_runner.h"
+#include "loop/home.h"
 
 namespace skiff::devices {
 

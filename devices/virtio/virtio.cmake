@@ -3,7 +3,9 @@
 skiff_library(skiff_virtio
   SOURCES
     virtio/blk/blk_command.cc
+    virtio/blk/blk_metrics.cc
     virtio/blk/blk_queue.cc
+    virtio/blk/blk_queue_control.cc
     virtio/blk/virtio_blk.cc
     virtio/console/console_control.cc
     virtio/console/console_port.cc
@@ -13,6 +15,7 @@ skiff_library(skiff_virtio
     virtio/queue_runner.cc
     virtio/queue_set.cc
     virtio/rng/virtio_rng.cc
+    virtio/used_publisher.cc
     virtio/virt_queue.cc
   LINK skiff_chardev skiff_block)
 

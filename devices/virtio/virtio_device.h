@@ -15,6 +15,8 @@
 #include <vector>
 
 #include "devices/core/guest_memory.h"
+#include "devices/core/msi.h"
+#include "loop/event_loop.h"
 #include "loop/event_notifier.h"
 #include "loop/task.h"
 
@@ -29,6 +31,8 @@ enum class VirtioId : uint16_t { kNet = 1, kBlock = 2, kConsole = 3, kEntropy = 
 inline constexpr uint64_t kVirtioRingIndirectDesc = uint64_t{1} << 28;
 inline constexpr uint64_t kVirtioRingEventIdx = uint64_t{1} << 29;
 inline constexpr uint64_t kVirtioVersion1 = uint64_t{1} << 32;
+// Offered by devices whose queues can be reset one by one (2.6.1).
+inline constexpr uint64_t kVirtioRingReset = uint64_t{1} << 40;
 
 class InflightLog;  // devices/virtio/inflight_log.h
 
@@ -50,6 +54,12 @@ struct QueueLayout {
   const loop::EventNotifier* doorbell = nullptr;
 };
 
+// How a guest's kick of a queue reaches the device.
+enum class DoorbellPath : uint8_t {
+  kKernel,  // KVM signals VirtioDevice::doorbell() (ioeventfd).
+  kExit,    // The register write ends KVM_RUN, and its vCPU's thread calls VirtioDevice::kick().
+};
+
 // What a device may do to its transport. Thread: any.
 class VirtioTransport {
  public:
@@ -57,10 +67,17 @@ class VirtioTransport {
   // The used ring of this queue has news; whether the driver wants to know was decided by the
   // queue.
   virtual void interrupt_queue(QueueIndex queue) = 0;
+  // The same of several queues at once: one interrupt for those that share a vector.
+  virtual void interrupt_queues(std::span<const QueueIndex> queues) {
+    for (const QueueIndex queue : queues) interrupt_queue(queue);
+  }
   virtual void interrupt_config() = 0;
   // The driver broke the rules: DEVICE_NEEDS_RESET is set and a configuration interrupt sent
   // (virtio 1.2, 2.1.2).
   virtual void need_reset() = 0;
+  // From now on, over resets, and while the device runs too: a system call, so not for a request's
+  // path. A kick may still come the old way for a moment: the device looks at the ring afterwards.
+  virtual void set_doorbell_path(QueueIndex queue, DoorbellPath path) = 0;
 };
 
 // What the driver agreed to when it set DRIVER_OK.
@@ -81,6 +98,15 @@ class VirtioDevice {
   virtual uint16_t queue_size_max(QueueIndex queue) const = 0;
   // Signalled by the guest's kick, or by the transport when KVM did not take the doorbell.
   virtual const loop::EventNotifier& doorbell(QueueIndex queue) const = 0;
+  // A kick that came as a register write. Thread: vCPU threads, several at once.
+  virtual void kick(QueueIndex queue) { doorbell(queue).notify(); }
+  // The MSI-X message that the queue's interrupts use from now on; nothing: none, or masked.
+  // Thread: vCPU threads; where the machine is reset, the main loop.
+  virtual void interrupt_target_changed(QueueIndex /*queue*/,
+                                        std::optional<MsiMessage> /*message*/) {}
+  // The loop that the calling thread has to turn while it waits for a stop, because a queue has its
+  // home there; null: none.
+  virtual loop::EventLoop* home_of_this_thread() const { return nullptr; }
 
   // Device-specific configuration. Thread: vCPU threads, several at once. Bytes outside it read as
   // zero.
@@ -98,6 +124,12 @@ class VirtioDevice {
   // guest memory any more; at once, inside the call, when it was not started. Never two stops at
   // the same time.
   virtual void stop(std::function<void()> stopped) = 0;
+
+  // Of a device that offers kVirtioRingReset, while it is started. The queue is as before the start
+  // (2.6.1.1) when `done` runs, on an arbitrary thread, and in any case before the end of a stop().
+  virtual void reset_queue(QueueIndex /*queue*/, std::function<void()> done) { done(); }
+  // A queue that was reset is used again, with the features of the start (2.6.1.2).
+  virtual void start_queue(QueueIndex /*queue*/, const QueueLayout& /*layout*/) {}
 };
 
 }  // namespace skiff::devices

@@ -33,7 +33,7 @@ class Session {
  public:
   explicit Session(FuzzedDataProvider& input)
       : input_(input), image_({.sectors = 32, .read_only = input.ConsumeBool()}) {
-    device_ = *VirtioBlk::create({.home = &loop_.loop(),
+    device_ = *VirtioBlk::create({.queues = {{&loop_.loop()}},
                                   .memory = &memory_.memory(),
                                   .image = &image_,
                                   .serial = "fuzz",

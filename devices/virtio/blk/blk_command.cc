@@ -103,7 +103,7 @@ void parse_segment(std::span<const iovec> readable, const BlkRules& rules, BlkCo
   const uint64_t length_bytes = uint64_t{segment.sector_count} * kSectorBytes;
   if (!in_range(segment.sector, length_bytes, rules)) return;
   command.kind = BlkCommand::Kind::kIo;
-  command.may_unmap = segment.flags != 0;
+  command.may_unmap = rules.may_unmap && segment.flags != 0;
   command.offset_bytes = segment.sector * kSectorBytes;
   command.length_bytes = length_bytes;
 }

@@ -46,6 +46,7 @@ struct BlkCommand {
 struct BlkRules {
   bool discard = false;
   bool write_zeroes = false;
+  bool may_unmap = false;  // As config's write_zeroes_may_unmap says.
   uint64_t capacity_bytes = 0;
 };
 

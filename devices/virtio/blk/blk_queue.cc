@@ -6,24 +6,27 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <utility>
 
 #include "block/block_channel.h"
-#include "block/drain.h"
 #include "block/error_policy.h"
 #include "block/iovec_copy.h"
 #include "devices/virtio/blk/blk_command.h"
+#include "devices/virtio/blk/blk_metrics.h"
+#include "devices/virtio/blk/queue_home.h"
+#include "devices/virtio/queue_metrics.h"
 #include "devices/virtio/queue_runner.h"
 #include "loop/check.h"
 #include "loop/event_loop.h"
-#include "loop/log.h"
 
 namespace skiff::devices {
 
 using Served = QueueHandler::Served;
 
-BlkQueue::BlkQueue(loop::EventLoop& home, uint16_t size_max, BlkShared& shared)
-    : home_(home), shared_(shared), slots_(size_max + size_t{1}) {
+BlkQueue::BlkQueue(const QueueHome& home, uint16_t size_max, BlkShared& shared)
+    : home_(*home.loop), mode_(home.mode), shared_(shared), slots_(size_max + size_t{1}) {
   for (Slot& slot : slots_) {
     slot.queue = this;
     slot.io.done = &BlkQueue::on_io_done;
@@ -34,25 +37,41 @@ BlkQueue::BlkQueue(loop::EventLoop& home, uint16_t size_max, BlkShared& shared)
 }
 
 void BlkQueue::start(uint64_t features) {
-  home_.assert_here();
-  SKIFF_CHECK(channel_ == nullptr);
-  stopping_ = false;
   const auto agreed = [features](unsigned bit) { return (features >> bit & 1) != 0; };
+  home_.assert_here();
+  stopping_ = false;
+  pauses_ = 0;
   rules_ = {.discard = agreed(VIRTIO_BLK_F_DISCARD),
             .write_zeroes = agreed(VIRTIO_BLK_F_WRITE_ZEROES),
+            .may_unmap = shared_.may_unmap,
             .capacity_bytes = shared_.image->size_bytes()};
   can_flush_ = agreed(VIRTIO_BLK_F_FLUSH);
-  auto channel = shared_.image->open_channel(home_.loop());
-  if (!channel) {
-    SKIFF_LOG_LIMITED(kError, "{}", channel.error().message());
-    return;
-  }
-  channel_ = *std::move(channel);
+}
+
+void BlkQueue::enter(const QueueHome& home, std::unique_ptr<block::BlockChannel> channel) {
+  home_ = loop::Home(*home.loop);
+  home_.assert_here();
+  SKIFF_CHECK(channel_ == nullptr);
+  mode_ = home.mode;
+  channel_ = std::move(channel);
+}
+
+void BlkQueue::set_mode(SubmitMode mode) {
+  home_.assert_here();
+  mode_ = mode;
+}
+
+void BlkQueue::leave() {
+  home_.assert_here();
+  SKIFF_CHECK(in_flight_ == 0);
+  channel_.reset();
+  blocked_ = nullptr;
 }
 
 void BlkQueue::stopping() {
   home_.assert_here();
   stopping_ = true;
+  retry_asked_ = false;
   if (channel_) channel_->hurry();
   for (Slot* slot = take_parked(); slot != nullptr;) {
     Slot& ended = *std::exchange(slot, slot->next_free);
@@ -60,57 +79,62 @@ void BlkQueue::stopping() {
   }
 }
 
-void BlkQueue::close() {
+void BlkQueue::pause() {
   home_.assert_here();
-  SKIFF_CHECK(parked_first_ == nullptr);
-  channel_.reset();
-  blocked_ = nullptr;
+  ++pauses_;
 }
 
-void BlkQueue::quiesce(const block::DrainTicket& ticket) {
+void BlkQueue::go_on() {
   home_.assert_here();
-  drain_ = ticket;
-  if (in_flight_ == 0) return ticket.acknowledge();
-  channel_->hurry();
-}
-
-void BlkQueue::resume() {
-  home_.assert_here();
-  drain_.reset();
-  // The size is what a drain may be for.
+  SKIFF_CHECK(pauses_ > 0);
+  if (--pauses_ > 0) return;
+  // The size is what a pause may be for.
   rules_.capacity_bytes = shared_.image->size_bytes();
   if (std::exchange(retry_asked_, false)) retry();
   // Whatever the guest added meanwhile, with a kick or without.
   if (QueueRunner* runner = std::exchange(blocked_, nullptr)) runner->schedule();
 }
 
+void BlkQueue::when_idle(std::function<void()> idle) {
+  home_.assert_here();
+  idle_waiters_.push_back(std::move(idle));
+  if (in_flight_ == 0) return tell_idle();
+  channel_->hurry();
+}
+
+void BlkQueue::tell_idle() {
+  // Posted, because we may be inside a completion of the channel that is to be closed.
+  for (auto& waiter : std::exchange(idle_waiters_, {})) home_.loop().post(std::move(waiter));
+}
+
 Served BlkQueue::serve(QueueRunner& runner) {
   home_.assert_here();
-  if (channel_ == nullptr) return Served::kBroken;
-  if (drain_) {
+  if (pauses_ > 0) {
     blocked_ = &runner;
     return Served::kBlocked;
   }
-  Served served = Served::kMore;
+  if (channel_ == nullptr) return Served::kBroken;
+  const int64_t popping_since_ns = home_.loop().now_ns();
+  const Served served = pop_batch(runner);
+  submit_batch(&runner.metrics(), popping_since_ns);
+  return served;
+}
+
+Served BlkQueue::pop_batch(QueueRunner& runner) {
   // Bounded: a guest that keeps feeding us must not starve this thread's other queues.
   for (uint16_t budget = runner.queue().size(); budget > 0; --budget) {
     Slot& slot = take_slot();
     if (runner.queue().pop(slot.chain) != VirtQueue::Pop::kChain) {
       slot.next_free = std::exchange(free_, &slot);
-      served = Served::kAll;  // Or broken, which the runner sees for itself.
-      break;
+      return Served::kAll;  // Or broken, which the runner sees for itself.
     }
     slot.runner = &runner;
-    if (!start_request(slot)) {
-      served = Served::kBroken;
-      break;
-    }
+    if (!start_request(slot)) return Served::kBroken;
   }
-  submit_batch();
-  return served;
+  return Served::kMore;
 }
 
-void BlkQueue::submit_batch() {
+void BlkQueue::submit_batch(QueueMetrics* timed, int64_t popping_since_ns) {
   if (batch_.empty()) return;
   const int64_t now_ns = home_.loop().now_ns();
   for (block::BlockRequest* io : batch_) static_cast<Slot*>(io->owner)->started_ns = now_ns;
@@ -118,6 +142,9 @@ void BlkQueue::submit_batch() {
   channel_->submit(batch_);
   batch_.clear();
   metrics_.batches.add(1);
+  if (timed == nullptr) return;
+  timed->record(QueueStage::kPopToSubmit, now_ns - popping_since_ns);
+  timed->record(QueueStage::kSubmitToDevice, home_.loop().now_ns() - now_ns);
 }
 
 BlkQueue::Slot& BlkQueue::take_slot() {
@@ -168,12 +195,16 @@ void BlkQueue::on_io_done(block::BlockRequest& io, int32_t result) {
   Slot& slot = *static_cast<Slot*>(io.owner);
   BlkQueue& self = *slot.queue;
   self.home_.assert_here();
-  self.latency_.record(self.home_.loop().now_ns() - slot.started_ns);
+  const int64_t now_ns = self.home_.loop().now_ns();
+  const auto kind = static_cast<size_t>(blk_op_kind(io.op));
+  self.metrics_.latency[kind].record(now_ns - slot.started_ns);
+  self.metrics_.completions[static_cast<size_t>(self.mode_)].add(1);
+  slot.runner->note_reaped(slot.started_ns, now_ns);
   if (result != 0)
     self.fail(slot, result);
   else
     self.finish(slot, BlkStatus::kOk);
-  if (--self.in_flight_ == 0 && self.drain_) self.drain_->acknowledge();
+  if (--self.in_flight_ == 0 && !self.idle_waiters_.empty()) self.tell_idle();
 }
 
 void BlkQueue::fail(Slot& slot, int32_t result) {
@@ -216,11 +247,11 @@ BlkQueue::Slot* BlkQueue::take_parked() {
 
 void BlkQueue::retry() {
   home_.assert_here();
-  retry_asked_ = drain_.has_value();
-  if (retry_asked_) return;
+  retry_asked_ = pauses_ > 0;
+  if (retry_asked_ || channel_ == nullptr) return;
   for (Slot* slot = take_parked(); slot != nullptr; slot = slot->next_free)
     batch_.push_back(&slot->io);
-  submit_batch();
+  submit_batch(nullptr, 0);
 }
 
 // 5.2.6: a string of up to 20 bytes, zero-terminated only when shorter.

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // BlkQueue: the requests of one virtio-blk queue, from descriptor chain to channel and back.
 //
-// A request that fails where the policy says "stop" waits in its slot until retry().
+// A request that fails where the policy says "stop" waits in its slot until retry(). All requests
+// have their slot from the start, and a slot holds everything down to the SQE's bookkeeping, so a
+// request allocates nothing.
 //
-// All requests have their slot from the start, and a slot holds everything down to the SQE's
-// bookkeeping, so a request allocates nothing. Thread: the home loop, but for construction and
-// metrics(). Ownership: borrows image and shared settings; owns its channel between start() and
-// close().
+// Thread: the home loop, which is the one of the latest enter(); construction and metrics()
+// anywhere. Ownership: borrows image and shared settings; owns its channel while it has a home.
 #pragma once
 
 #include <array>
@@ -15,17 +15,15 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "block/block_channel.h"
-#include "block/drain.h"
 #include "block/error_policy.h"
 #include "devices/virtio/blk/blk_command.h"
 #include "devices/virtio/blk/blk_metrics.h"
+#include "devices/virtio/blk/queue_home.h"
 #include "devices/virtio/queue_runner.h"
 #include "loop/home.h"
-#include "loop/latency_histogram.h"
 
 namespace skiff::devices {
 
@@ -41,6 +39,7 @@ struct BlkStop {
 struct BlkShared {
   block::BlockBackend* image = nullptr;
   std::array<std::byte, kBlkIdBytes> serial = {};
+  bool may_unmap = true;               // Write-zeroes may give room in the image back.
   std::atomic<bool> write_back{true};  // The driver's wish (5.2.4, `writeback`).
   block::ErrorPolicies errors;
   // Of the first request that was parked since the last retry(). On a queue's home loop.
@@ -48,35 +47,38 @@ struct BlkShared {
   std::atomic<bool> stop_told{false};
 };
 
-class BlkQueue final : public block::DrainParty {
+class BlkQueue {
  public:
-  BlkQueue(loop::EventLoop& home, uint16_t size_max, BlkShared& shared);
+  BlkQueue(const QueueHome& home, uint16_t size_max, BlkShared& shared);
   BlkQueue(const BlkQueue&) = delete;
   BlkQueue& operator=(const BlkQueue&) = delete;
 
-  // Opens the channel. When that fails it says so, and the first request ends in need_reset().
+  // Requests go to this channel, made on this loop, from now on. Null: the image gave none, and the
+  // first request ends in need_reset().
+  void enter(const QueueHome& home, std::unique_ptr<block::BlockChannel> channel);
+  // After enter(): the driver begins to use the queue, with what it agreed to. Not paused.
   void start(uint64_t features);
+  // The home stays, the way there is another.
+  void set_mode(SubmitMode mode);
+  // Closes the channel; what is parked stays so. Nothing is in flight, and not from within a
+  // completion.
+  void leave();
   // The queue takes nothing any more: what is parked, or would be, fails.
   void stopping();
-  // Nothing is in flight. Not from within a completion.
-  void close();
 
   // The guest rang: takes at most a queue's length of requests and submits them as one batch.
   QueueHandler::Served serve(QueueRunner& runner);
 
-  // Submits again what is parked; after a drain, if one is on.
+  // Submits again what is parked; when the queue goes on, if it is paused.
   void retry();
 
-  // DrainParty. What is parked stays so: it is not with the image.
-  void quiesce(const block::DrainTicket& ticket) override;
-  void resume() override;
+  // Takes nothing new until as many calls of go_on(), which looks for what came meanwhile.
+  void pause();
+  void go_on();
+  // Calls back in a later turn of the present home, when nothing is with the image; hurries.
+  void when_idle(std::function<void()> idle);
 
   const BlkQueueMetrics& metrics() const { return metrics_; }
-  // From submission to the image's answer: a copy, which may leave the home. Thread: home loop.
-  loop::LatencyHistogram latency() const {
-    home_.assert_here();
-    return latency_;
-  }
 
  private:
   struct Slot {
@@ -93,7 +95,9 @@ class BlkQueue final : public block::DrainParty {
 
   static void on_io_done(block::BlockRequest& io, int32_t result);
 
-  void submit_batch() SKIFF_REQUIRES(home_);
+  QueueHandler::Served pop_batch(QueueRunner& runner) SKIFF_REQUIRES(home_);
+  // `timed`: gets the times of this batch; null: it did not come from the ring.
+  void submit_batch(QueueMetrics* timed, int64_t popping_since_ns) SKIFF_REQUIRES(home_);
   Slot& take_slot() SKIFF_REQUIRES(home_);
   // False when the chain has no place for an answer.
   bool start_request(Slot& slot) SKIFF_REQUIRES(home_);
@@ -105,8 +109,10 @@ class BlkQueue final : public block::DrainParty {
   Slot* take_parked() SKIFF_REQUIRES(home_);
   void finish(Slot& slot, BlkStatus status) SKIFF_REQUIRES(home_);
   void release(Slot& slot, uint32_t written_bytes) SKIFF_REQUIRES(home_);
+  void tell_idle() SKIFF_REQUIRES(home_);
 
   loop::Home home_;
+  SubmitMode mode_ SKIFF_GUARDED_BY(home_);
   BlkShared& shared_;
   std::vector<Slot> slots_;
   Slot* free_ SKIFF_GUARDED_BY(home_) = nullptr;
@@ -115,15 +121,14 @@ class BlkQueue final : public block::DrainParty {
   BlkRules rules_ SKIFF_GUARDED_BY(home_);
   bool can_flush_ SKIFF_GUARDED_BY(home_) = false;
   uint32_t in_flight_ SKIFF_GUARDED_BY(home_) = 0;
-  // While a drain is on: what to answer it with, and what to do after it.
-  std::optional<block::DrainTicket> drain_ SKIFF_GUARDED_BY(home_);
-  QueueRunner* blocked_ SKIFF_GUARDED_BY(home_) = nullptr;
+  std::vector<std::function<void()>> idle_waiters_ SKIFF_GUARDED_BY(home_);
+  uint32_t pauses_ SKIFF_GUARDED_BY(home_) = 0;
+  QueueRunner* blocked_ SKIFF_GUARDED_BY(home_) = nullptr;  // Asked for service in a pause.
   bool retry_asked_ SKIFF_GUARDED_BY(home_) = false;
   bool stopping_ SKIFF_GUARDED_BY(home_) = false;
   Slot* parked_first_ SKIFF_GUARDED_BY(home_) = nullptr;  // In the order in which they failed.
   Slot* parked_last_ SKIFF_GUARDED_BY(home_) = nullptr;
   BlkQueueMetrics metrics_;
-  loop::LatencyHistogram latency_ SKIFF_GUARDED_BY(home_);
 };
 
 }  // namespace skiff::devices

@@ -2,6 +2,7 @@
 #include "devices/virtio/transport/virtio_mmio.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -9,6 +10,7 @@
 #include "devices/core/bus.h"
 #include "devices/virtio/transport/virtio_registers.h"
 #include "devices/virtio/virtio_device.h"
+#include "loop/event_loop.h"
 #include "loop/mutex.h"
 #include "loop/task.h"
 
@@ -43,6 +45,7 @@ enum Register : uint16_t {
   kQueueDeviceHigh = 0x0a4,
   kShmLenLow = 0x0b0,
   kShmBaseHigh = 0x0bc,
+  kQueueReset = 0x0c0,
   kConfigGeneration = 0x0fc,
   kConfig = 0x100,
 };
@@ -92,9 +95,15 @@ void VirtioMmio::acknowledge(uint32_t bits) {
 
 void VirtioMmio::interrupt_queue(QueueIndex /*queue*/) { raise(kUsedBuffer); }
 
+void VirtioMmio::interrupt_queues(std::span<const QueueIndex> /*queues*/) { raise(kUsedBuffer); }
+
 void VirtioMmio::interrupt_config() { registers_.config_changed(); }
 
 void VirtioMmio::need_reset() { registers_.need_reset(); }
+
+void VirtioMmio::set_doorbell_path(QueueIndex queue, DoorbellPath path) {
+  doorbells_.set_path(queue, path);
+}
 
 void VirtioMmio::send_config_interrupt() { raise(kConfigChange); }
 
@@ -104,9 +113,15 @@ void VirtioMmio::on_stop() { doorbells_.stop(); }
 
 void VirtioMmio::on_stopped() { acknowledge(~uint32_t{0}); }
 
+void VirtioMmio::on_queue_start(QueueIndex queue) { doorbells_.start_queue(queue); }
+
+void VirtioMmio::on_queue_stop(QueueIndex queue) { doorbells_.stop_queue(queue); }
+
+void VirtioMmio::on_queue_stopped(QueueIndex /*queue*/) {}
+
 void VirtioMmio::kick(uint32_t queue) {
   if (queue < device_.queue_count() && registers_.is_running())
-    device_.doorbell(static_cast<QueueIndex>(queue)).notify();
+    device_.kick(static_cast<QueueIndex>(queue));
 }
 
 void VirtioMmio::write_status(uint32_t value) {
@@ -116,9 +131,9 @@ void VirtioMmio::write_status(uint32_t value) {
 }
 
 // The one register handler that blocks its vCPU thread: a driver goes on as soon as the write
-// returns, without reading the status back (4.2.3.1), and may reuse the queues' memory at once. The
-// device's loops do not need this vCPU to stop.
+// returns, without reading the status back (4.2.3.1), and may reuse the queues' memory at once.
 void VirtioMmio::reset_and_wait_for_stop() {
+  if (loop::EventLoop* const here = device_.home_of_this_thread()) return reset_and_turn(*here);
   loop::Mutex mutex;
   loop::ConditionVariable changed;
   bool has_stopped = false;
@@ -129,6 +144,18 @@ void VirtioMmio::reset_and_wait_for_stop() {
   });
   const loop::MutexLock lock(mutex);
   while (!has_stopped) changed.wait(mutex);
+}
+
+// The same on a vCPU's thread whose loop is the home of a queue, and has to turn for it to stop. We
+// are between its turns.
+void VirtioMmio::reset_and_turn(loop::EventLoop& here) {
+  // Lives on in the callback, which may still be posting when we have seen the flag.
+  const auto has_stopped = std::make_shared<std::atomic<bool>>(false);
+  registers_.request_reset([has_stopped, &here] {
+    has_stopped->store(true);
+    here.post([] {});  // Ends its sleep.
+  });
+  while (!has_stopped->load()) here.run_once(loop::EventLoop::Wait::kUntilEvent);
 }
 
 void VirtioMmio::bus_read(uint64_t offset_bytes, std::span<uint8_t> data) {
@@ -177,6 +204,8 @@ uint32_t VirtioMmio::read_queue_register(uint64_t offset_bytes) const {
       return registers_.queue_size_max();
     case kQueueReady:
       return registers_.is_queue_enabled() ? 1 : 0;
+    case kQueueReset:
+      return registers_.is_queue_resetting() ? 1 : 0;
     default:
       break;
   }
@@ -216,6 +245,9 @@ void VirtioMmio::write_queue_register(uint64_t offset_bytes, uint32_t value) {
       return registers_.write_queue_size(value);
     case kQueueReady:
       return registers_.write_queue_enable((value & 1) != 0);
+    case kQueueReset:
+      if (value == 1) registers_.reset_queue();
+      return;
     case kQueueDescLow:
       return write_address(QueueArea::kDescriptors, kLowHalf);
     case kQueueDescHigh:

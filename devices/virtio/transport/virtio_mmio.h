@@ -57,7 +57,9 @@ class VirtioMmio final : public Device,
   // VirtioTransport.
   void interrupt_queue(QueueIndex queue) override;
   void interrupt_config() override;
+  void interrupt_queues(std::span<const QueueIndex> queues) override;
   void need_reset() override;
+  void set_doorbell_path(QueueIndex queue, DoorbellPath path) override;
 
  private:
   explicit VirtioMmio(const Options& options);
@@ -67,6 +69,7 @@ class VirtioMmio final : public Device,
   void write_queue_register(uint64_t offset_bytes, uint32_t value);
   void write_status(uint32_t value);
   void reset_and_wait_for_stop();
+  void reset_and_turn(loop::EventLoop& loop);
   void kick(uint32_t queue);
   void raise(uint32_t bits);
   void acknowledge(uint32_t bits);
@@ -75,6 +78,9 @@ class VirtioMmio final : public Device,
   void on_start(const VirtioStart& start) override;
   void on_stop() override;
   void on_stopped() override;
+  void on_queue_start(QueueIndex queue) override;
+  void on_queue_stop(QueueIndex queue) override;
+  void on_queue_stopped(QueueIndex queue) override;
   void send_config_interrupt() override;
 
   VirtioDevice& device_;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <bitset>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -64,6 +65,8 @@ enum Common : uint8_t {
   kQueueDesc = 0x20,
   kQueueDriver = 0x28,
   kQueueDevice = 0x30,
+  kQueueNotifyData = 0x38,  // Of a feature that is not offered.
+  kQueueReset = 0x3a,
   kCommonSizeBytes = 0x40,
 };
 
@@ -71,8 +74,7 @@ struct Field {
   uint8_t offset;
   uint8_t size_bytes;
 };
-// Behind the last one come queue_notify_data and queue_reset, for features that are not offered.
-constexpr std::array<Field, 16> kFields = {{{kDeviceFeatureSelect, 4},
+constexpr std::array<Field, 18> kFields = {{{kDeviceFeatureSelect, 4},
                                             {kDeviceFeature, 4},
                                             {kDriverFeatureSelect, 4},
                                             {kDriverFeature, 4},
@@ -87,7 +89,9 @@ constexpr std::array<Field, 16> kFields = {{{kDeviceFeatureSelect, 4},
                                             {kQueueNotifyOff, 2},
                                             {kQueueDesc, 8},
                                             {kQueueDriver, 8},
-                                            {kQueueDevice, 8}}};
+                                            {kQueueDevice, 8},
+                                            {kQueueNotifyData, 2},
+                                            {kQueueReset, 2}}};
 
 // The field that a byte belongs to.
 const Field* field_at(uint64_t offset_bytes) {
@@ -148,6 +152,7 @@ VirtioPci::VirtioPci(const Options& options)
             std::string(options.device.name())),
       queue_vectors_(options.device.queue_count()) {
   for (auto& vector : queue_vectors_) vector.store(kNoVector, std::memory_order_relaxed);
+  msix_.set_listener([this](uint16_t vector) { on_vector_changed(vector); });
   add_bar(kBar, {.kind = PciBarKind::kMemory64, .size_bytes = kBarSizeBytes, .registers = this});
   add_capabilities();
 }
@@ -205,9 +210,26 @@ void VirtioPci::interrupt_queue(QueueIndex queue) {
   if (vector != kNoVector) msix_.trigger(vector);
 }
 
+void VirtioPci::interrupt_queues(std::span<const QueueIndex> queues) {
+  if (queues.size() == 1) return interrupt_queue(queues.front());
+  std::bitset<kQueuesMax + 1> sent;
+  for (const QueueIndex queue : queues) {
+    const uint16_t vector = queue_vectors_[queue].load(std::memory_order_acquire);
+    if (vector < sent.size()) {
+      if (sent[vector]) continue;
+      sent[vector] = true;
+    }
+    interrupt_queue(queue);
+  }
+}
+
 void VirtioPci::interrupt_config() { registers_.config_changed(); }
 
 void VirtioPci::need_reset() { registers_.need_reset(); }
+
+void VirtioPci::set_doorbell_path(QueueIndex queue, DoorbellPath path) {
+  doorbells_.set_path(queue, path);
+}
 
 void VirtioPci::send_config_interrupt() {
   // 4.1.4.5.1: set in any case, before the interrupt.
@@ -223,7 +245,31 @@ void VirtioPci::on_stop() { doorbells_.stop(); }
 void VirtioPci::on_stopped() {
   isr_.store(0, std::memory_order_release);
   config_vector_.store(kNoVector, std::memory_order_release);
-  for (auto& vector : queue_vectors_) vector.store(kNoVector, std::memory_order_release);
+  for (size_t i = 0; i < queue_vectors_.size(); ++i)
+    set_queue_vector(static_cast<QueueIndex>(i), kNoVector);
+}
+
+void VirtioPci::on_queue_start(QueueIndex queue) { doorbells_.start_queue(queue); }
+
+void VirtioPci::on_queue_stop(QueueIndex queue) { doorbells_.stop_queue(queue); }
+
+void VirtioPci::on_queue_stopped(QueueIndex queue) { set_queue_vector(queue, kNoVector); }
+
+void VirtioPci::set_queue_vector(QueueIndex queue, uint16_t vector) {
+  if (queue_vectors_[queue].exchange(vector, std::memory_order_acq_rel) != vector)
+    tell_target(queue);
+}
+
+void VirtioPci::tell_target(QueueIndex queue) {
+  const uint16_t vector = queue_vectors_[queue].load(std::memory_order_acquire);
+  device_.interrupt_target_changed(queue,
+                                   vector == kNoVector ? std::nullopt : msix_.target(vector));
+}
+
+void VirtioPci::on_vector_changed(uint16_t vector) {
+  for (size_t i = 0; i < queue_vectors_.size(); ++i)
+    if (queue_vectors_[i].load(std::memory_order_acquire) == vector)
+      tell_target(static_cast<QueueIndex>(i));
 }
 
 void VirtioPci::on_bar_moved(uint8_t index, std::optional<uint64_t> address) {
@@ -258,11 +304,11 @@ void VirtioPci::bus_write(uint64_t offset_bytes, std::span<const uint8_t> data) 
   if (offset_bytes < kCommonSizeBytes) write_common(offset_bytes, data);
 }
 
-// The way of a kick whose doorbell was not attached.
+// The way of a kick whose doorbell is not attached.
 void VirtioPci::kick(uint64_t doorbell_offset_bytes) {
   const uint64_t queue = doorbell_offset_bytes / kDoorbellStrideBytes;
   if (queue < queue_vectors_.size() && registers_.is_running())
-    device_.doorbell(static_cast<QueueIndex>(queue)).notify();
+    device_.kick(static_cast<QueueIndex>(queue));
 }
 
 uint64_t VirtioPci::read_common(uint64_t field) const {
@@ -301,6 +347,8 @@ uint64_t VirtioPci::read_common(uint64_t field) const {
       return registers_.queue_address(QueueArea::kAvailable);
     case kQueueDevice:
       return registers_.queue_address(QueueArea::kUsed);
+    case kQueueReset:
+      return registers_.is_queue_resetting() ? 1 : 0;
     default:
       return 0;
   }
@@ -351,12 +399,14 @@ void VirtioPci::write_common_field(uint64_t field, uint32_t value) {
       return registers_.write_queue_size(value);
     case kQueueVector:
       // While the queue is in use as well: the next interrupt goes to the new vector.
-      if (queue < queue_vectors_.size())
-        queue_vectors_[queue].store(checked_vector(value), std::memory_order_release);
+      if (queue < queue_vectors_.size()) set_queue_vector(queue, checked_vector(value));
       return;
     case kQueueEnable:
       // 4.1.4.3.2: a driver may not write 0 here; a reset is how a queue is given up.
       if (value == 1) registers_.write_queue_enable(true);
+      return;
+    case kQueueReset:
+      if (value == 1) registers_.reset_queue();  // 4.1.4.3.1.
       return;
     default:
       return;

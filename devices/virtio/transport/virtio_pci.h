@@ -79,7 +79,9 @@ class VirtioPci final : public PciDevice,
   // VirtioTransport.
   void interrupt_queue(QueueIndex queue) override;
   void interrupt_config() override;
+  void interrupt_queues(std::span<const QueueIndex> queues) override;
   void need_reset() override;
+  void set_doorbell_path(QueueIndex queue, DoorbellPath path) override;
 
  private:
   explicit VirtioPci(const Options& options);
@@ -99,6 +101,10 @@ class VirtioPci final : public PciDevice,
   void write_common_field(uint64_t field, uint32_t value);
   void write_queue_address(uint64_t offset_bytes, std::span<const uint8_t> data);
   uint16_t checked_vector(uint32_t vector) const;
+  void set_queue_vector(QueueIndex queue, uint16_t vector);
+  // Tells the device where the interrupts of a queue, respectively of all that use a vector, go.
+  void tell_target(QueueIndex queue);
+  void on_vector_changed(uint16_t vector);
   void kick(uint64_t doorbell_offset_bytes);
 
   // PciDevice.
@@ -115,6 +121,9 @@ class VirtioPci final : public PciDevice,
   void on_start(const VirtioStart& start) override;
   void on_stop() override;
   void on_stopped() override;
+  void on_queue_start(QueueIndex queue) override;
+  void on_queue_stop(QueueIndex queue) override;
+  void on_queue_stopped(QueueIndex queue) override;
   void send_config_interrupt() override;
 
   VirtioDevice& device_;

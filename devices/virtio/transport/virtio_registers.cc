@@ -73,9 +73,10 @@ uint8_t VirtioRegisters::status() const {
   return status_;
 }
 
-bool VirtioRegisters::is_running() const {
-  const loop::MutexLock lock(mutex_);
-  return phase_ == Phase::kStarting || phase_ == Phase::kRunning;
+void VirtioRegisters::set_phase(Phase phase) {
+  phase_ = phase;
+  is_running_.store(phase == Phase::kStarting || phase == Phase::kRunning,
+                    std::memory_order_release);
 }
 
 void VirtioRegisters::write_status(uint8_t value) {
@@ -109,23 +110,22 @@ std::optional<VirtioStart> VirtioRegisters::take_status(uint8_t value) {
     return std::nullopt;
   }
   status_ |= kVirtioDriverOk;
-  phase_ = Phase::kStarting;
+  set_phase(Phase::kStarting);
   return make_start();
 }
 
 VirtioStart VirtioRegisters::make_start() const {
   VirtioStart start{.features = driver_features_, .queues = {}};
-  for (const Queue& queue : queues_) {
-    if (!queue.is_enabled) {
-      start.queues.emplace_back();
-      continue;
-    }
-    start.queues.push_back({.size = queue.size,
-                            .descriptors = {queue.addresses[0]},
-                            .available = {queue.addresses[1]},
-                            .used = {queue.addresses[2]}});
-  }
+  for (const Queue& queue : queues_)
+    start.queues.push_back(queue.is_enabled ? layout_of(queue) : QueueLayout{});
   return start;
+}
+
+QueueLayout VirtioRegisters::layout_of(const Queue& queue) {
+  return {.size = queue.size,
+          .descriptors = {queue.addresses[0]},
+          .available = {queue.addresses[1]},
+          .used = {queue.addresses[2]}};
 }
 
 void VirtioRegisters::start(const VirtioStart& start) {
@@ -135,7 +135,7 @@ void VirtioRegisters::start(const VirtioStart& start) {
   {
     const loop::MutexLock lock(mutex_);
     must_stop = std::exchange(is_reset_wanted_, false);
-    phase_ = must_stop ? Phase::kStopping : Phase::kRunning;
+    set_phase(must_stop ? Phase::kStopping : Phase::kRunning);
   }
   if (must_stop) stop();
 }
@@ -151,7 +151,7 @@ void VirtioRegisters::finish_stop() {
   {
     const loop::MutexLock lock(mutex_);
     clear();
-    phase_ = Phase::kIdle;
+    set_phase(Phase::kIdle);
     waiters.swap(waiters_);
   }
   // The last of them may be what our owner waits for to destroy us: nothing of ours from here on.
@@ -166,7 +166,7 @@ void VirtioRegisters::request_reset(std::function<void()> done) {
     must_stop = phase_ == Phase::kRunning;
     is_idle = phase_ == Phase::kIdle;
     if (phase_ == Phase::kStarting) is_reset_wanted_ = true;  // start() sees to it.
-    if (must_stop) phase_ = Phase::kStopping;
+    if (must_stop) set_phase(Phase::kStopping);
     if (is_idle) {
       clear();
     } else if (done) {
@@ -203,18 +203,16 @@ void VirtioRegisters::clear() {
   }
 }
 
-VirtioRegisters::Queue* VirtioRegisters::selected() {
-  const uint16_t index = queue_select_;
-  return index < queue_count_ ? &queues_[index] : nullptr;
-}
-
 const VirtioRegisters::Queue* VirtioRegisters::selected() const {
   const uint16_t index = queue_select_;
   return index < queue_count_ ? &queues_[index] : nullptr;
 }
 
-VirtioRegisters::Queue* VirtioRegisters::selected_for_setup() {
-  return phase_ == Phase::kIdle ? selected() : nullptr;
+VirtioRegisters::Queue* VirtioRegisters::queue_for_setup(QueueIndex index) {
+  if (index >= queue_count_) return nullptr;
+  Queue& queue = queues_[index];
+  const bool may = phase_ == Phase::kIdle || (phase_ == Phase::kRunning && queue.was_reset);
+  return may ? &queue : nullptr;
 }
 
 uint16_t VirtioRegisters::queue_size_max() const {
@@ -231,7 +229,7 @@ uint16_t VirtioRegisters::queue_size() const {
 void VirtioRegisters::write_queue_size(uint32_t size) {
   const uint16_t size_max = queue_size_max();
   const loop::MutexLock lock(mutex_);
-  Queue* queue = selected_for_setup();
+  Queue* queue = queue_for_setup(queue_select_);
   // 2.7: a split ring's size is a power of two.
   if (queue != nullptr && std::has_single_bit(size) && size <= size_max)
     queue->size = static_cast<uint16_t>(size);
@@ -244,8 +242,48 @@ bool VirtioRegisters::is_queue_enabled() const {
 }
 
 void VirtioRegisters::write_queue_enable(bool enable) {
+  const QueueIndex index = queue_select_;
+  QueueLayout layout;
+  {
+    const loop::MutexLock lock(mutex_);
+    Queue* queue = queue_for_setup(index);
+    if (queue == nullptr || (!enable && queue->was_reset)) return;
+    queue->is_enabled = enable;
+    if (!std::exchange(queue->was_reset, false)) return;
+    layout = layout_of(*queue);
+  }
+  // 2.6.1.2: back at work, with whatever set-up the driver has given it.
+  transport_.on_queue_start(index);
+  device_.start_queue(index, layout);
+}
+
+bool VirtioRegisters::is_queue_resetting() const {
   const loop::MutexLock lock(mutex_);
-  if (Queue* queue = selected_for_setup(); queue != nullptr) queue->is_enabled = enable;
+  const Queue* queue = selected();
+  return queue != nullptr && queue->is_resetting;
+}
+
+void VirtioRegisters::reset_queue() {
+  const QueueIndex index = queue_select_;
+  {
+    const loop::MutexLock lock(mutex_);
+    const bool agreed = (driver_features_ & kVirtioRingReset) != 0;
+    if (index >= queue_count_ || !agreed || phase_ != Phase::kRunning) return;
+    Queue& queue = queues_[index];
+    if (queue.is_resetting || queue.was_reset) return;
+    queue.is_resetting = true;
+  }
+  transport_.on_queue_stop(index);
+  device_.reset_queue(index, [this, index] { finish_queue_reset(index); });
+}
+
+void VirtioRegisters::finish_queue_reset(QueueIndex index) {
+  transport_.on_queue_stopped(index);
+  const uint16_t size_max = device_.queue_size_max(index);
+  const loop::MutexLock lock(mutex_);
+  if (phase_ == Phase::kIdle) return;  // Reset as a whole meanwhile.
+  // 2.6.1.1.1, 4.1.4.3.1: the defaults, neither enabled nor being reset.
+  queues_[index] = Queue{.size = size_max, .was_reset = true};
 }
 
 uint64_t VirtioRegisters::queue_address(QueueArea area) const {
@@ -256,7 +294,7 @@ uint64_t VirtioRegisters::queue_address(QueueArea area) const {
 
 void VirtioRegisters::write_queue_address(QueueArea area, uint64_t value, uint64_t mask) {
   const loop::MutexLock lock(mutex_);
-  Queue* queue = selected_for_setup();
+  Queue* queue = queue_for_setup(queue_select_);
   if (queue == nullptr) return;
   uint64_t& address = queue->addresses[static_cast<size_t>(area)];
   address = (address & ~mask) | (value & mask);

@@ -16,6 +16,8 @@
 //   - DRIVER_OK without FEATURES_OK is refused and DEVICE_NEEDS_RESET set.
 //   - Features after FEATURES_OK, and queue set-up after DRIVER_OK, are ignored.
 //   - A queue size that is zero, no power of two or too large is ignored; the old one stays.
+// With RING_RESET a queue of a running device may be reset on its own (2.6.1), and then be set up
+// and enabled like before DRIVER_OK; one that is being reset ignores all writes.
 // Thread: all functions from any thread; vCPU threads, several at once, in practice. One mutex,
 //         held across no call to the device or the transport.
 // Ownership: part of a transport; borrows it and the device. A reset() has ended before it goes,
@@ -56,6 +58,10 @@ class VirtioRegisters {
     // The device has stopped: what the transport keeps of a driver's session goes back to its reset
     // value. Any thread.
     virtual void on_stopped() = 0;
+    // The same of one queue of a running device.
+    virtual void on_queue_start(QueueIndex queue) = 0;
+    virtual void on_queue_stop(QueueIndex queue) = 0;
+    virtual void on_queue_stopped(QueueIndex queue) = 0;
     // Any thread.
     virtual void send_config_interrupt() = 0;
   };
@@ -87,12 +93,15 @@ class VirtioRegisters {
   void write_queue_size(uint32_t size);
   bool is_queue_enabled() const;
   void write_queue_enable(bool enable);
+  // 2.6.1.1. True until the queue has been reset.
+  bool is_queue_resetting() const;
+  void reset_queue();
   uint64_t queue_address(QueueArea area) const;
   // The bits of `mask` are replaced: half a register, or all of it.
   void write_queue_address(QueueArea area, uint64_t value, uint64_t mask);
 
-  // Whether a kick that came as a register write is passed on to the device.
-  bool is_running() const;
+  // Whether a kick that came as a register write is passed on to the device. Takes no lock.
+  bool is_running() const { return is_running_.load(std::memory_order_acquire); }
 
   // For VirtioTransport, any thread.
   void config_changed();  // A new generation (2.5), and an interrupt.
@@ -125,15 +134,19 @@ class VirtioRegisters {
   struct Queue {
     uint16_t size = 0;
     bool is_enabled = false;
+    bool is_resetting = false;
+    bool was_reset = false;               // While the device runs: may be set up.
     std::array<uint64_t, 3> addresses{};  // By QueueArea.
   };
 
   bool accepts_driver_features() const SKIFF_REQUIRES(mutex_);
-  Queue* selected() SKIFF_REQUIRES(mutex_);
   const Queue* selected() const SKIFF_REQUIRES(mutex_);
-  // The selected queue while it may be set up: not when the device runs.
-  Queue* selected_for_setup() SKIFF_REQUIRES(mutex_);
+  // The queue while it may be set up: not when the device runs with it. Null if there is none.
+  Queue* queue_for_setup(QueueIndex index) SKIFF_REQUIRES(mutex_);
+  static QueueLayout layout_of(const Queue& queue);
   VirtioStart make_start() const SKIFF_REQUIRES(mutex_);
+  void set_phase(Phase phase) SKIFF_REQUIRES(mutex_);
+  void finish_queue_reset(QueueIndex queue);
   std::optional<VirtioStart> take_status(uint8_t value) SKIFF_REQUIRES(mutex_);
   void clear() SKIFF_REQUIRES(mutex_);
   void start(const VirtioStart& start);
@@ -150,6 +163,7 @@ class VirtioRegisters {
   std::atomic<uint32_t> driver_feature_word_{0};
   std::atomic<uint16_t> queue_select_{0};
   std::atomic<uint8_t> generation_{0};
+  std::atomic<bool> is_running_{false};
 
   mutable loop::Mutex mutex_;
   Phase phase_ SKIFF_GUARDED_BY(mutex_) = Phase::kIdle;

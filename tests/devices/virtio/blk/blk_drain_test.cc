@@ -24,11 +24,11 @@ class BlkDrainTest : public BlkFixture {
   void SetUp() override {
     errors_.write = block::ErrorPolicy::kStop;
     ASSERT_NO_FATAL_FAILURE(make({.sectors = 64}));
-    point_.join(device_->drain_party(), loop_, "disk0");
+    point_.join(device_->drain_party(0), loop_, "disk0");
     start();
   }
   void TearDown() override {
-    point_.leave(device_->drain_party(), [] {});
+    point_.leave(device_->drain_party(0), [] {});
     BlkFixture::TearDown();
   }
   block::DrainPoint::DrainId begin() {

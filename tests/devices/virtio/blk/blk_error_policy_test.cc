@@ -81,8 +81,8 @@ TEST_F(BlkErrorPolicyTest, StoppedRequestWaitsForTheRetryAndThenSucceeds) {
   EXPECT_EQ(status(write), VIRTIO_BLK_S_OK);
   EXPECT_EQ(status(flush), VIRTIO_BLK_S_OK);
   EXPECT_EQ(image_->bytes()[3 * 512], std::byte{0x5a});
-  EXPECT_EQ(device_->metrics().parked.value(), 2u);
-  EXPECT_EQ(device_->metrics().errors.value(), 0u);
+  EXPECT_EQ(device_->queue_stats(0).parked, 2u);
+  EXPECT_EQ(device_->queue_stats(0).errors, 0u);
 }
 
 TEST_F(BlkErrorPolicyTest, FailureAfterTheRetryStopsAgain) {
@@ -125,7 +125,7 @@ TEST_F(BlkErrorPolicyTest, IgnoredErrorIsASuccessForTheGuest) {
   fail(0, EIO);
   EXPECT_EQ(status(write), VIRTIO_BLK_S_OK);
   EXPECT_EQ(status(read), VIRTIO_BLK_S_IOERR);  // Its own policy.
-  EXPECT_EQ(device_->metrics().ignored_errors.value(), 1u);
+  EXPECT_EQ(device_->queue_stats(0).ignored_errors, 1u);
   EXPECT_TRUE(stops_.empty());
 }
 

@@ -63,7 +63,7 @@ class BlkFixture : public ::testing::Test {
                                                          .indirect_entries = 8,
                                                      });
     auto device =
-        VirtioBlk::create({.home = &loop_.loop(),
+        VirtioBlk::create({.queues = {{&loop_.loop()}},
                            .memory = &memory_.memory(),
                            .image = image_.get(),
                            .serial = "disk-1",

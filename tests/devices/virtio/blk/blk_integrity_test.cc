@@ -44,6 +44,7 @@ class WakingTransport final : public VirtioTransport {
   void interrupt_queue(QueueIndex) override { interrupt_.notify(); }
   void interrupt_config() override {}
   void need_reset() override { ADD_FAILURE() << "The device wants a reset"; }
+  void set_doorbell_path(QueueIndex, DoorbellPath) override {}
 
  private:
   const loop::EventNotifier& interrupt_;
@@ -87,7 +88,7 @@ class BlkIntegrityTest : public ::testing::TestWithParam<IntegrityCase> {
       GTEST_SKIP() << image.error().message();
     ASSERT_TRUE(image) << image.error().message();
     image_ = *std::move(image);
-    auto device = VirtioBlk::create({.home = &io_thread_->loop(),
+    auto device = VirtioBlk::create({.queues = {{&io_thread_->loop()}},
                                      .memory = &memory_.memory(),
                                      .image = image_.get(),
                                      .queue_size = 256});

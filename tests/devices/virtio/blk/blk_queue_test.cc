@@ -96,7 +96,7 @@ TEST_F(BlkQueueTest, ErrorsOfTheImageBecomeStatusBytes) {
   loop_.run_until_idle();
   EXPECT_EQ(status(lost), VIRTIO_BLK_S_IOERR);
   EXPECT_EQ(status(impossible), VIRTIO_BLK_S_UNSUPP);
-  EXPECT_EQ(device_->metrics().errors.value(), 2u);
+  EXPECT_EQ(device_->queue_stats(0).errors, 2u);
 }
 
 TEST_F(BlkQueueTest, StopWaitsForWhatIsInFlightAndTakesNothingNew) {
@@ -193,8 +193,10 @@ TEST_F(BlkQueueTest, LatencyIsTheTimeWithTheImage) {
   loop_.advance_ns(1000);
   channel().complete(0);
   loop_.run_until_idle();
-  EXPECT_EQ(device_->latency().count(), 1u);
-  EXPECT_EQ(device_->latency().max_ns(), 1000);
+  const BlkQueueStats stats = device_->queue_stats(0);
+  EXPECT_EQ(stats.latency[static_cast<size_t>(BlkOpKind::kRead)].count(), 1u);
+  EXPECT_EQ(stats.latency[static_cast<size_t>(BlkOpKind::kRead)].max_ns(), 1000);
+  EXPECT_EQ(stats.latency[static_cast<size_t>(BlkOpKind::kWrite)].count(), 0u);
 }
 
 TEST_F(BlkQueueTest, RequestsAreCountedByKind) {
@@ -210,15 +212,15 @@ TEST_F(BlkQueueTest, RequestsAreCountedByKind) {
   kick();
   channel().complete(0);
   loop_.run_until_idle();
-  const BlkQueueMetrics& metrics = device_->metrics();
-  EXPECT_EQ(metrics.reads.value(), 1u);
-  EXPECT_EQ(metrics.read_bytes.value(), 1024u);
-  EXPECT_EQ(metrics.writes.value(), 1u);
-  EXPECT_EQ(metrics.written_bytes.value(), 512u);
-  EXPECT_EQ(metrics.flushes.value(), 1u);
-  EXPECT_EQ(metrics.others.value(), 1u);
-  EXPECT_EQ(metrics.errors.value(), 1u);
-  EXPECT_EQ(metrics.batches.value(), 2u);
+  const BlkQueueStats metrics = device_->queue_stats(0);
+  EXPECT_EQ(metrics.reads, 1u);
+  EXPECT_EQ(metrics.read_bytes, 1024u);
+  EXPECT_EQ(metrics.writes, 1u);
+  EXPECT_EQ(metrics.written_bytes, 512u);
+  EXPECT_EQ(metrics.flushes, 1u);
+  EXPECT_EQ(metrics.others, 1u);
+  EXPECT_EQ(metrics.errors, 1u);
+  EXPECT_EQ(metrics.batches, 2u);
 }
 
 }  // namespace

@@ -238,7 +238,7 @@ TEST(VirtioBlkCreateTest, ImpossibleOptionsAreRefused) {
   FakeGuestMemory memory(4096);
   FakeBackend image({.sectors = 1});
   const auto create = [&](const std::string& serial, uint16_t queue_size) {
-    return VirtioBlk::create({.home = &loop.loop(),
+    return VirtioBlk::create({.queues = {{&loop.loop()}},
                               .memory = &memory.memory(),
                               .image = &image,
                               .serial = serial,
@@ -256,7 +256,7 @@ TEST(VirtioBlkLimitsTest, LargeBlocksShowInTheTopology) {
   FakeGuestMemory memory(4096);
   FakeBackend image({.limits = {.alignment_bytes = 4096, .physical_block_bytes = 4096}});
   auto device = VirtioBlk::create(
-      {.home = &loop.loop(), .memory = &memory.memory(), .image = &image, .queue_size = 256});
+      {.queues = {{&loop.loop()}}, .memory = &memory.memory(), .image = &image, .queue_size = 256});
   ASSERT_TRUE(device);
   virtio_blk_config config;
   (*device)->read_config(0, {reinterpret_cast<uint8_t*>(&config), sizeof(config)});

@@ -221,5 +221,45 @@ TEST_F(VirtioMmioTest, InterruptsThatRaceWithAcknowledgementsLeaveTheLineRight) 
   EXPECT_FALSE(irq_.high());
 }
 
+TEST(VirtioMmioQueueResetTest, RegisterReadsOneUntilItIsDone) {
+  loop::ManualLoop loop;
+  FakeIrqLine irq;
+  FakeDoorbellHub doorbells;
+  FakeVirtioDevice device({.features = kVirtioRingReset});
+  const auto transport = VirtioMmio::create(
+      {.device = device, .doorbells = doorbells, .irq = irq, .main_loop = loop, .base = kBase});
+  const auto write = [&](uint64_t offset, uint32_t value) {
+    std::array<uint8_t, 4> data{};
+    store_le(data, value);
+    transport->bus_write(offset, data);
+  };
+  const auto read = [&](uint64_t offset) {
+    std::array<uint8_t, 4> data{};
+    transport->bus_read(offset, data);
+    return load_le(data);
+  };
+  write(0x070, kVirtioAcknowledge | kVirtioDriver);
+  write(0x024, 1);
+  write(0x020, 1 | static_cast<uint32_t>(kVirtioRingReset >> 32));
+  write(0x070, kFeaturesOk);
+  write(0x030, 1);
+  write(0x044, 1);
+  write(0x070, kFeaturesOk | kVirtioDriverOk);
+  device.hold_stops();
+  write(0x0c0, 1);
+  EXPECT_EQ(read(0x0c0), 1u);
+  device.finish_queue_reset();
+  EXPECT_EQ(read(0x0c0), 0u);
+  EXPECT_EQ(read(0x044), 0u);
+  write(0x044, 1);
+  EXPECT_EQ(device.queue_starts().size(), 1u);
+  EXPECT_EQ(doorbells.attached(), 1u);
+  bool has_ended = false;
+  start_task(transport->reset(), has_ended);
+  device.finish_stop();
+  loop.run_until_idle();
+  EXPECT_TRUE(has_ended);
+}
+
 }  // namespace
 }  // namespace skiff::devices

@@ -3,9 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "devices/core/bus.h"
 #include "devices/core/msi.h"
@@ -41,6 +43,7 @@ constexpr uint32_t kQueueEnable = 0x1c;
 constexpr uint32_t kQueueNotifyOff = 0x1e;
 constexpr uint32_t kQueueDesc = 0x20;
 constexpr uint32_t kQueueDevice = 0x30;
+constexpr uint32_t kQueueReset = 0x3a;
 
 constexpr uint32_t kFeaturesOk = kVirtioAcknowledge | kVirtioDriver | kVirtioFeaturesOk;
 constexpr MsiMessage kConfigMessage{.address = 0xfee0'0000, .data = 0x40};
@@ -49,7 +52,8 @@ constexpr MsiMessage kOtherMessage{.address = 0xfee0'2000, .data = 0x42};
 
 class VirtioPciTest : public ::testing::Test {
  protected:
-  VirtioPciTest() {
+  explicit VirtioPciTest(uint64_t features = 0)
+      : device_({.id = VirtioId::kBlock, .features = 1 | features}) {
     bus_ = *PciBus::create(mmio_, pio_,
                            {.ecam_base = PciDriver::kEcamBase,
                             .memory32 = PciWindow(0xc000'0000, 0x1000'0000),
@@ -114,7 +118,7 @@ class VirtioPciTest : public ::testing::Test {
   loop::ManualLoop loop_;
   FakeMsiSink msi_;
   FakeDoorbellHub doorbells_;
-  FakeVirtioDevice device_{{.id = VirtioId::kBlock, .features = 1}};
+  FakeVirtioDevice device_;
   std::unique_ptr<PciBus> bus_;
   std::unique_ptr<VirtioPci> transport_;
   PciDriver driver_{mmio_, 1};
@@ -387,6 +391,92 @@ TEST_F(VirtioPciTest, WindowPointedNowhereDoesNothing) {
   driver_.set_config(window + 12, 4, 1);
   driver_.config(window + 16, 4);
   EXPECT_EQ(isr(), 1u);
+}
+
+TEST_F(VirtioPciTest, QueuesThatShareAVectorShareTheInterrupt) {
+  run();
+  set_up_msix();  // Both have vector 1.
+  const std::array<QueueIndex, 2> both = {0, 1};
+  device_.transport().interrupt_queues(both);
+  EXPECT_EQ(msi_.sent(kQueueMessage), 1u);
+  set_common(kQueueVector, 2, 2);  // Of queue 1.
+  device_.transport().interrupt_queues(both);
+  EXPECT_EQ(msi_.sent(kQueueMessage), 2u);
+  EXPECT_EQ(msi_.sent(kOtherMessage), 1u);
+}
+
+TEST_F(VirtioPciTest, DeviceLearnsWhereTheInterruptsOfAQueueGo) {
+  run();
+  EXPECT_FALSE(device_.target(0));
+  set_up_msix();
+  EXPECT_EQ(device_.target(0), kQueueMessage);
+  EXPECT_EQ(device_.target(1), kQueueMessage);
+  driver_.mask_vector(1, true);
+  EXPECT_FALSE(device_.target(0));
+  driver_.set_vector(1, kOtherMessage);
+  driver_.mask_vector(1, false);
+  EXPECT_EQ(device_.target(0), kOtherMessage);
+  set_common(kQueueVector, 2, 0);  // Of queue 1.
+  EXPECT_EQ(device_.target(1), kConfigMessage);
+  EXPECT_EQ(device_.target(0), kOtherMessage);
+  driver_.set_msix_control(pci::kMsixEnable | pci::kMsixFunctionMask);
+  EXPECT_FALSE(device_.target(0));
+  driver_.set_msix_control(pci::kMsixEnable);
+  EXPECT_EQ(device_.target(0), kOtherMessage);
+  set_common(kStatus, 1, 0);
+  EXPECT_FALSE(device_.target(0));
+  EXPECT_FALSE(device_.target(1));
+}
+
+TEST_F(VirtioPciTest, KickEndsTheGuestsRunWhereTheDeviceWantsThat) {
+  run();
+  EXPECT_EQ(doorbells_.attached(), 2u);
+  device_.transport().set_doorbell_path(1, DoorbellPath::kExit);
+  EXPECT_EQ(doorbells_.attached(), 1u);
+  EXPECT_TRUE(doorbells_.ring(doorbell(0), 2, 0));
+  EXPECT_FALSE(doorbells_.ring(doorbell(1), 2, 1));
+  driver_.write_memory(doorbell(1), 2, 1);
+  EXPECT_EQ(device_.kicks(), std::vector<QueueIndex>{1});
+  set_common(kStatus, 1, 0);
+  run();  // Resets do not change it.
+  EXPECT_EQ(doorbells_.attached(), 1u);
+  device_.transport().set_doorbell_path(1, DoorbellPath::kKernel);
+  EXPECT_EQ(doorbells_.attached(), 2u);
+}
+
+class VirtioPciQueueResetTest : public VirtioPciTest {
+ protected:
+  VirtioPciQueueResetTest() : VirtioPciTest(kVirtioRingReset) {}
+  void SetUp() override {
+    set_common(kStatus, 1, kVirtioAcknowledge | kVirtioDriver);
+    set_common(kDriverFeatureSelect, 4, 1);
+    set_common(kDriverFeature, 4, 1 | static_cast<uint32_t>(kVirtioRingReset >> 32));
+    set_common(kStatus, 1, kFeaturesOk);
+    set_common(kQueueSelect, 2, 1);
+    set_common(kQueueEnable, 2, 1);
+    set_common(kQueueVector, 2, 1);
+    set_common(kStatus, 1, kFeaturesOk | kVirtioDriverOk);
+  }
+};
+
+TEST_F(VirtioPciQueueResetTest, RegisterReadsOneUntilItIsDoneAndTheQueueIsUsedAgain) {
+  device_.hold_stops();
+  EXPECT_EQ(common(kQueueReset, 2), 0u);
+  set_common(kQueueReset, 2, 2);  // Only 1 means anything.
+  EXPECT_EQ(common(kQueueReset, 2), 0u);
+  set_common(kQueueReset, 2, 1);
+  EXPECT_EQ(common(kQueueReset, 2), 1u);
+  EXPECT_EQ(doorbells_.attached(), 0u);
+  device_.finish_queue_reset();
+  EXPECT_EQ(common(kQueueReset, 2), 0u);
+  EXPECT_EQ(common(kQueueEnable, 2), 0u);
+  EXPECT_EQ(common(kQueueVector, 2), VirtioPci::kNoVector);
+  set_common(kQueueEnable, 2, 1);
+  EXPECT_EQ(common(kQueueEnable, 2), 1u);
+  EXPECT_EQ(doorbells_.attached(), 1u);
+  EXPECT_EQ(device_.queue_starts().size(), 1u);
+  set_common(kStatus, 1, 0);
+  device_.finish_stop();
 }
 
 TEST_F(VirtioPciTest, TooManyQueuesAreRefused) {

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/virtio/transport/virtio_registers.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "devices/testing/fake_virtio_device.h"
@@ -21,12 +23,21 @@ class FakeSide final : public VirtioRegisters::Transport {
   void on_start(const VirtioStart& /*start*/) override { ++starts_; }
   void on_stop() override { ++stops_; }
   void on_stopped() override { ++stopped_; }
+  void on_queue_start(QueueIndex queue) override { queue_events_.push_back("start" + text(queue)); }
+  void on_queue_stop(QueueIndex queue) override { queue_events_.push_back("stop" + text(queue)); }
+  void on_queue_stopped(QueueIndex queue) override {
+    queue_events_.push_back("stopped" + text(queue));
+  }
   void send_config_interrupt() override { ++interrupts_; }
 
   std::atomic<uint32_t> starts_{0};
   std::atomic<uint32_t> stops_{0};
   std::atomic<uint32_t> stopped_{0};
   std::atomic<uint32_t> interrupts_{0};
+  std::vector<std::string> queue_events_;
+
+ private:
+  static std::string text(QueueIndex queue) { return " " + std::to_string(queue); }
 };
 
 class VirtioRegistersTest : public ::testing::Test {
@@ -47,7 +58,10 @@ class VirtioRegistersTest : public ::testing::Test {
     registers_.write_status(kUpToFeatures | kVirtioDriverOk);
   }
 
-  FakeVirtioDevice device_{{.features = 0x21, .queues = 2, .queue_size_max = 128}};
+  explicit VirtioRegistersTest(uint64_t features = 0)
+      : device_({.features = 0x21 | features, .queues = 2, .queue_size_max = 128}) {}
+
+  FakeVirtioDevice device_;
   FakeSide side_;
   VirtioRegisters registers_{device_, side_};
 };
@@ -267,6 +281,88 @@ TEST_F(VirtioRegistersTest, VcpusThatRaceOverTheStatusStartAndStopInTurn) {
   EXPECT_FALSE(device_.is_running());
   EXPECT_EQ(device_.starts().size(), device_.stops());
   EXPECT_EQ(side_.starts_, side_.stops_);
+}
+
+// virtio 1.2, 2.6.1 and 4.1.4.3.
+class VirtioQueueResetTest : public VirtioRegistersTest {
+ protected:
+  VirtioQueueResetTest() : VirtioRegistersTest(kVirtioRingReset) {}
+  void run_with_queue_1(uint64_t features = kVirtioVersion1 | kVirtioRingReset) {
+    negotiate(features);
+    registers_.select_queue(1);
+    registers_.write_queue_size(64);
+    registers_.write_queue_enable(true);
+    registers_.write_status(kUpToFeatures | kVirtioDriverOk);
+  }
+};
+
+TEST_F(VirtioQueueResetTest, QueueIsAsAfterPowerOnWhenTheDeviceSaysSo) {
+  device_.hold_stops();
+  run_with_queue_1();
+  registers_.reset_queue();
+  EXPECT_TRUE(registers_.is_queue_resetting());
+  EXPECT_TRUE(registers_.is_queue_enabled());
+  registers_.write_queue_size(32);  // Not yet.
+  registers_.reset_queue();
+  EXPECT_EQ(device_.queue_resets(), std::vector<QueueIndex>{1});
+  ASSERT_TRUE(device_.finish_queue_reset());
+  EXPECT_FALSE(registers_.is_queue_resetting());
+  EXPECT_FALSE(registers_.is_queue_enabled());
+  EXPECT_EQ(registers_.queue_size(), 128u);
+  EXPECT_TRUE(device_.is_running());
+  EXPECT_THAT(side_.queue_events_, testing::ElementsAre("stop 1", "stopped 1"));
+  device_.finish_stop();
+}
+
+TEST_F(VirtioQueueResetTest, QueueStartsAgainWithAnotherSetUp) {
+  run_with_queue_1();
+  registers_.reset_queue();
+  registers_.write_queue_enable(false);
+  registers_.write_queue_size(32);
+  registers_.write_queue_address(VirtioRegisters::QueueArea::kUsed, 0x4000, ~uint64_t{0});
+  registers_.write_queue_enable(true);
+  EXPECT_TRUE(registers_.is_queue_enabled());
+  ASSERT_EQ(device_.queue_starts().size(), 1u);
+  EXPECT_EQ(device_.queue_starts()[0].first, 1u);
+  EXPECT_EQ(device_.queue_starts()[0].second.size, 32u);
+  EXPECT_EQ(device_.queue_starts()[0].second.used.value, 0x4000u);
+  EXPECT_EQ(side_.queue_events_.back(), "start 1");
+  registers_.write_queue_size(64);  // At work again.
+  registers_.write_queue_enable(true);
+  EXPECT_EQ(registers_.queue_size(), 32u);
+  EXPECT_EQ(device_.queue_starts().size(), 1u);
+}
+
+TEST_F(VirtioQueueResetTest, DriverThatDidNotAgreeToItResetsNothing) {
+  run_with_queue_1(kVirtioVersion1);
+  registers_.reset_queue();
+  EXPECT_TRUE(device_.queue_resets().empty());
+  EXPECT_TRUE(registers_.is_queue_enabled());
+}
+
+TEST_F(VirtioQueueResetTest, QueueThatDoesNotExistAndADeviceThatDoesNotRunResetNothing) {
+  negotiate(kVirtioVersion1 | kVirtioRingReset);
+  registers_.reset_queue();
+  registers_.write_status(kUpToFeatures | kVirtioDriverOk);
+  registers_.select_queue(2);
+  registers_.reset_queue();
+  registers_.select_queue(0xffff);
+  registers_.reset_queue();
+  EXPECT_TRUE(device_.queue_resets().empty());
+  EXPECT_FALSE(registers_.is_queue_resetting());
+}
+
+TEST_F(VirtioQueueResetTest, ResetOfTheDeviceMeanwhileForgetsIt) {
+  device_.hold_stops();
+  run_with_queue_1();
+  registers_.reset_queue();
+  registers_.write_status(0);
+  ASSERT_TRUE(device_.finish_queue_reset());
+  ASSERT_TRUE(device_.finish_stop());
+  EXPECT_EQ(registers_.status(), 0u);
+  registers_.select_queue(1);
+  registers_.write_queue_enable(true);  // Set-up of the next session.
+  EXPECT_TRUE(device_.queue_starts().empty());
 }
 
 }  // namespace
