@@ -34,7 +34,10 @@ QueueRunner::Active::Active(QueueRunner& its_runner, Seat its_seat)
   seat.publisher->join();
 }
 
-QueueRunner::Active::~Active() { seat.publisher->leave(runner); }
+QueueRunner::Active::~Active() {
+  if (polled) seat.publisher->home().remove_poller(runner);
+  seat.publisher->leave(runner);
+}
 
 void QueueRunner::assert_here() const {
   SKIFF_CHECK(active_ && active_->seat.publisher->home().is_current());
@@ -107,6 +110,7 @@ void QueueRunner::run() {
   assert_here();
   if (active_->draining || failed_ || !queue_.is_configured()) return;
   queue_.disable_notifications();
+  active_->watched = false;
   active_->serving = true;
   const QueueHandler::Served served = active_->seat.handler->serve(*this);
   active_->serving = false;
@@ -114,9 +118,8 @@ void QueueRunner::run() {
   publish_now();
   switch (served) {
     case QueueHandler::Served::kAll:
-      // Closes the race with a guest that added work just before notifications came back on.
-      if (queue_.enable_notifications() == VirtQueue::Rearm::kMoreAvailable)
-        active_->serve_bh.schedule();
+      active_->watched = true;
+      rearm();
       return;
     case QueueHandler::Served::kMore:
       return active_->serve_bh.schedule();
@@ -125,6 +128,36 @@ void QueueRunner::run() {
     case QueueHandler::Served::kBroken:
       return fail("a request breaks the device's rules");
   }
+}
+
+// The guest shall kick again. True if it added work just before that, which is served next.
+bool QueueRunner::rearm() {
+  if (queue_.enable_notifications() == VirtQueue::Rearm::kIdle) return false;
+  active_->serve_bh.schedule();
+  return true;
+}
+
+void QueueRunner::set_polling(Polling polling) {
+  assert_here();
+  const bool on = polling == Polling::kOn;
+  if (std::exchange(active_->polled, on) == on) return;
+  loop::EventLoop& home = active_->seat.publisher->home();
+  if (on)
+    home.add_poller(*this);
+  else
+    home.remove_poller(*this);
+}
+
+bool QueueRunner::is_ready() const {
+  return active_->watched && !active_->draining && queue_.has_available();
+}
+
+void QueueRunner::begin_polling() {
+  if (active_->watched) queue_.disable_notifications();
+}
+
+bool QueueRunner::end_polling() {
+  return active_->watched && !active_->draining && rearm();
 }
 
 void QueueRunner::schedule_publish() {

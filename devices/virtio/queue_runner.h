@@ -4,7 +4,8 @@
 //
 // It keeps the order that loses no kick: notifications off, serve, notifications on, look once
 // more. A broken ring ends in need_reset() and in silence until the next start. It may leave its
-// home and arrive at another one, with the ring as it is.
+// home and arrive at another one, with the ring as it is. A home that polls looks at the ring
+// before it sleeps, with notifications off meanwhile.
 //
 // Thread: create(), index(), size_max(), doorbell() and metrics() anywhere; the rest on the home
 // loop, which is the one of start() or of the latest arrive(). Ownership: belongs to a QueueSet or
@@ -49,7 +50,7 @@ class QueueHandler {
   ~QueueHandler() = default;
 };
 
-class QueueRunner {
+class QueueRunner final : private loop::Poller {
  public:
   struct Options {
     const GuestMemory* memory = nullptr;
@@ -62,6 +63,7 @@ class QueueRunner {
     std::shared_ptr<UsedPublisher> publisher;  // Its loop is the home.
     QueueHandler* handler = nullptr;
   };
+  enum class Polling : uint8_t { kOff, kOn };
 
   static loop::Result<std::unique_ptr<QueueRunner>> create(const Options& options);
 
@@ -83,6 +85,10 @@ class QueueRunner {
   void leave();
   // Goes on where it left off, on another thread if need be, looking at the ring first.
   void arrive(Seat seat);
+
+  // Whether the home looks at the ring before it sleeps, as long as its loop polls at all. Off
+  // after start() and arrive().
+  void set_polling(Polling polling);
 
   bool is_running() const { return active_.has_value(); }
   VirtQueue& queue() { return queue_; }
@@ -114,6 +120,8 @@ class QueueRunner {
     bool drain_reported = false;
     bool serving = false;     // serve() is on the stack: what it completes is shown right after it.
     bool publishing = false;  // The publisher has it on its list.
+    bool polled = false;
+    bool watched = false;  // Nothing was left at the last service: what comes is to be served.
     loop::BottomHalf serve_bh;
     loop::NotifierWatch doorbell_watch;
   };
@@ -125,6 +133,12 @@ class QueueRunner {
   void schedule_publish();
   void publish_now();
   void fail(std::string_view reason);
+  bool rearm();
+
+  // Poller.
+  bool is_ready() const override;
+  void begin_polling() override;
+  bool end_polling() override;
 
   // For the publisher: shows what is finished, true if the driver wants an interrupt for it; then,
   // when that has been sent, the rest.

@@ -147,6 +147,11 @@ VirtQueue::Pop VirtQueue::pop_again(DescriptorChain& into) {
   return Pop::kChain;
 }
 
+bool VirtQueue::has_available() const {
+  if (!is_configured() || is_broken()) return false;
+  return ring_load<uint16_t>(avail_ + kRingIndexOffset) != next_avail_;
+}
+
 bool VirtQueue::test_and_set_in_flight(uint16_t head) {
   uint64_t& word = in_flight_heads_[head / 64u];
   const uint64_t bit = uint64_t{1} << (head % 64u);

@@ -85,6 +85,9 @@ class VirtQueue {
   // of chains in flight are distinct and can serve as slot numbers.
   Pop pop(DescriptorChain& into);
 
+  // Has the driver added what was not popped yet? One load; to be asked again and again.
+  bool has_available() const;
+
   // Takes back the latest pop(): the chain will be popped again. For a device that stops while it
   // holds a chain it has done nothing with.
   void undo_pop(uint16_t head);

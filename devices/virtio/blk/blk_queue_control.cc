@@ -224,6 +224,8 @@ void BlkQueueControl::begin_mode() {
   kick_home_.store(exits ? here.loop : nullptr);
   const DoorbellPath path = exits ? DoorbellPath::kExit : DoorbellPath::kKernel;
   if (std::exchange(path_, path) != path) transport_->set_doorbell_path(runner_->index(), path);
+  runner_->set_polling(here.mode == SubmitMode::kPoll ? QueueRunner::Polling::kOn
+                                                      : QueueRunner::Polling::kOff);
   // After all that: no kick is lost that came one way while we listened the other.
   runner_->schedule();
 }
