@@ -83,7 +83,7 @@ class FakeHost final : public DiskHotplug::Host {
   loop::Task<void> detach_disk(devices::VirtioDevice& disk) override {
     Disk& detached = find(disk);
     loop::OneShot<bool> left(loop_);
-    detached.drain->leave(detached.device->drain_party(), [&left] { left.set(true); });
+    detached.drain->leave(detached.device->drain_party(0), [&left] { left.set(true); });
     co_await left;
     detached.is_detached = true;
   }
@@ -126,7 +126,7 @@ Result<devices::VirtioDevice*> FakeHost::make_disk(const DiskConfig& config) {
     if (!image) return image.error();
     disk.image = *std::move(image);
   }
-  auto device = devices::VirtioBlk::create({.home = &loop_,
+  auto device = devices::VirtioBlk::create({.queues = {{&loop_}},
                                             .memory = &memory_.memory(),
                                             .image = disk.image.get(),
                                             .name = "disk" + std::to_string(made_),
@@ -135,7 +135,7 @@ Result<devices::VirtioDevice*> FakeHost::make_disk(const DiskConfig& config) {
   ++made_;
   disk.device = *std::move(device);
   disk.drain = std::make_unique<block::DrainPoint>(loop_, std::string(disk.device->name()));
-  disk.drain->join(disk.device->drain_party(), loop_, "queue 0");
+  disk.drain->join(disk.device->drain_party(0), loop_, "queue 0");
   disks.push_back(std::move(disk));
   return static_cast<devices::VirtioDevice*>(disks.back().device.get());
 }
