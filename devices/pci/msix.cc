@@ -56,32 +56,20 @@ bool Msix::is_masked(size_t index) const {
   return (table_[index * kEntrySizeBytes + kVectorControl] & kVectorMasked) != 0;
 }
 
-void Msix::close(Vector& vector) {
-  const loop::MutexLock lock(vector.mutex);
-  vector.is_open = false;
-}
-
 bool Msix::configure(Vector& vector, const MsiMessage& message) {
   if (vector.is_configured && vector.configured == message) return true;
-  close(vector);  // So that no loop waits for the system call, and none sends half a message.
+  vector.open.store(nullptr);
   vector.is_configured = false;
-  MsiVector* route = nullptr;
-  {
-    const loop::MutexLock lock(vector.mutex);
-    route = vector.route.get();
-  }
-  if (route == nullptr) {
+  if (vector.route == nullptr) {
     loop::Result<std::unique_ptr<MsiVector>> made = sink_.create_vector();
     if (!made) {
       SKIFF_LOG_LIMITED(kWarn, "{}: No MSI-X vector for the guest: {}", owner_,
                         made.error().message());
       return false;
     }
-    const loop::MutexLock lock(vector.mutex);
     vector.route = *std::move(made);
-    route = vector.route.get();
   }
-  if (auto taken = route->configure(message); !taken) {
+  if (auto taken = vector.route->configure(message); !taken) {
     SKIFF_LOG_LIMITED(kWarn, "{}: MSI-X message {:#x}/{:#x} refused: {}", owner_, message.address,
                       message.data, taken.error().message());
     return false;
@@ -109,11 +97,10 @@ void Msix::tell(size_t first, size_t last) {
 // Brings a vector to what the table and message control say.
 void Msix::update(size_t index) {
   Vector& vector = vectors_[index];
-  if (!is_wanted(index) || !configure(vector, message_of(index))) return close(vector);
-  const loop::MutexLock lock(vector.mutex);
-  vector.is_open = true;
+  if (!is_wanted(index) || !configure(vector, message_of(index))) return vector.open.store(nullptr);
+  vector.open.store(vector.route.get());
   // 6.8.3.5: what came while it was masked is sent once.
-  if (std::exchange(vector.is_pending, false)) vector.route->trigger();
+  if (vector.is_pending.exchange(false)) vector.route->trigger();
 }
 
 void Msix::set_control(bool enabled, bool function_masked) {
@@ -158,9 +145,7 @@ void Msix::read_pending(uint64_t offset_bytes, std::span<uint8_t> data) const {
   for (size_t i = 0; i < data.size() && offset_bytes < pending_size_bytes() - i; ++i) {
     const size_t first = (offset_bytes + i) * 8;
     for (size_t bit = 0; bit < 8 && first + bit < vectors_.size(); ++bit) {
-      const Vector& vector = vectors_[first + bit];
-      const loop::MutexLock vector_lock(vector.mutex);
-      if (vector.is_pending) data[i] |= static_cast<uint8_t>(1u << bit);
+      if (vectors_[first + bit].is_pending.load()) data[i] |= static_cast<uint8_t>(1u << bit);
     }
   }
 }
@@ -169,12 +154,12 @@ void Msix::trigger(uint16_t index) {
   SKIFF_CHECK(index < vectors_.size());
   if (!is_enabled()) return;
   Vector& vector = vectors_[index];
-  const loop::MutexLock lock(vector.mutex);
-  if (vector.is_open) {
-    vector.route->trigger();
-  } else {
-    vector.is_pending = true;
-  }
+  if (MsiVector* const route = vector.open.load()) return route->trigger();
+  vector.is_pending.store(true);
+  // If it was opened just now, whoever did that may have looked for pending ones before: one of us
+  // sees both.
+  MsiVector* const route = vector.open.load();
+  if (route != nullptr && vector.is_pending.exchange(false)) route->trigger();
 }
 
 void Msix::reset() {
@@ -185,9 +170,8 @@ void Msix::reset() {
     std::ranges::fill(table_, uint8_t{0});
     for (size_t i = 0; i < vectors_.size(); ++i) {
       table_[i * kEntrySizeBytes + kVectorControl] = kVectorMasked;
-      const loop::MutexLock vector_lock(vectors_[i].mutex);
-      vectors_[i].is_open = false;
-      vectors_[i].is_pending = false;
+      vectors_[i].open.store(nullptr);
+      vectors_[i].is_pending.store(false);
     }
   }
   tell(0, vectors_.size() - 1);

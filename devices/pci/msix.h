@@ -6,8 +6,8 @@
 // then sends the message (6.8.3.5).
 // Thread: trigger() and is_enabled() from any, the others from vCPU threads and the main loop.
 //         The table has one mutex, held while the interrupt controller takes a message (a system
-//         call that ends soon), and each vector a short one: a loop that triggers never waits for
-//         the table.
+//         call that ends soon); a trigger takes none. One that has begun when a vector is closed
+//         may still send, as a message that was under way on the bus.
 // Ownership: a device owns it; the sink outlives it.
 #pragma once
 
@@ -65,12 +65,10 @@ class Msix {
 
  private:
   struct Vector {
-    mutable loop::Mutex mutex;
-    // Made when the vector is first opened, and kept.
-    std::unique_ptr<MsiVector> route SKIFF_GUARDED_BY(mutex);
-    bool is_open SKIFF_GUARDED_BY(mutex) = false;
-    bool is_pending SKIFF_GUARDED_BY(mutex) = false;
+    std::atomic<MsiVector*> open{nullptr};  // Null: closed.
+    std::atomic<bool> is_pending{false};
     // The table's, under its mutex.
+    std::unique_ptr<MsiVector> route;  // Made when the vector is first opened, and kept.
     MsiMessage configured;
     bool is_configured = false;
   };
@@ -81,13 +79,12 @@ class Msix {
   void update(size_t index) SKIFF_REQUIRES(table_mutex_);
   void tell(size_t first, size_t last);
   bool configure(Vector& vector, const MsiMessage& message) SKIFF_REQUIRES(table_mutex_);
-  static void close(Vector& vector);
 
   MsiSink& sink_;
   const std::string owner_;
   std::function<void(uint16_t)> listener_;
   std::atomic<bool> enabled_{false};
-  mutable loop::Mutex table_mutex_;  // Taken before a vector's.
+  mutable loop::Mutex table_mutex_;
   bool function_masked_ SKIFF_GUARDED_BY(table_mutex_) = false;
   std::vector<uint8_t> table_ SKIFF_GUARDED_BY(table_mutex_);
   std::vector<Vector> vectors_;  // Its size never changes.

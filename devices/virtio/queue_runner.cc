@@ -92,10 +92,7 @@ void QueueRunner::schedule() {
 void QueueRunner::kick(int64_t since_ns) {
   assert_here();
   metrics_.kicks.add(1);
-  if (since_ns != 0) {
-    const int64_t now_ns = active_->seat.publisher->home().now_ns();
-    metrics_.record(QueueStage::kDoorbellToPop, now_ns - since_ns);
-  }
+  if (since_ns != 0) metrics_.record(QueueStage::kDoorbellToPop, time_ns() - since_ns);
   if (active_->serving) return active_->serve_bh.schedule();
   run();
 }
@@ -153,12 +150,10 @@ bool QueueRunner::is_ready() const {
 }
 
 void QueueRunner::begin_polling() {
-  if (active_->watched) queue_.disable_notifications();
+  if (active_->watched) queue_.suppress_notifications();
 }
 
-bool QueueRunner::end_polling() {
-  return active_->watched && !active_->draining && rearm();
-}
+bool QueueRunner::end_polling() { return active_->watched && !active_->draining && rearm(); }
 
 void QueueRunner::schedule_publish() {
   if (std::exchange(active_->publishing, true)) return;
@@ -173,21 +168,19 @@ void QueueRunner::publish_now() {
 bool QueueRunner::publish_used() {
   assert_here();
   const bool wanted = queue_.publish_used();
-  if (reaped_ns_ != 0 || wanted) {
-    const int64_t now_ns = active_->seat.publisher->home().now_ns();
-    if (reaped_ns_ != 0)
-      metrics_.record(QueueStage::kReapToUsed, now_ns - std::exchange(reaped_ns_, 0));
-    if (wanted) published_ns_ = now_ns;
-  }
-  if (wanted) metrics_.interrupts.add(1);
-  return wanted;
+  if (reaped_ns_ == 0 && !wanted) return false;
+  const int64_t now_ns = time_ns();
+  if (reaped_ns_ != 0)
+    metrics_.record(QueueStage::kReapToUsed, now_ns - std::exchange(reaped_ns_, 0));
+  if (!wanted) return false;
+  published_ns_ = now_ns;
+  metrics_.interrupts.add(1);
+  return true;
 }
 
 void QueueRunner::published() {
-  if (published_ns_ != 0) {
-    const int64_t now_ns = active_->seat.publisher->home().now_ns();
-    metrics_.record(QueueStage::kUsedToInterrupt, now_ns - std::exchange(published_ns_, 0));
-  }
+  if (published_ns_ != 0)
+    metrics_.record(QueueStage::kUsedToInterrupt, time_ns() - std::exchange(published_ns_, 0));
   if (active_->draining && queue_.in_flight() == 0 && !active_->drain_reported) {
     active_->drain_reported = true;
     active_->seat.handler->queue_drained(*this);

@@ -313,6 +313,16 @@ void VirtQueue::disable_notifications() {
   if (!event_idx_) ring_store<uint16_t>(used_ + kRingFlagsOffset, kUsedNoNotify);
 }
 
+void VirtQueue::suppress_notifications() {
+  if (!is_configured() || is_broken()) return;
+  // With EVENT_IDX the driver is waiting to pass next_avail_; what is behind it cannot be passed
+  // (but by 2^16 entries at once, which is more than there are).
+  if (event_idx_)
+    ring_store<uint16_t>(used_ + avail_event_offset(size_), static_cast<uint16_t>(next_avail_ - 1));
+  else
+    ring_store<uint16_t>(used_ + kRingFlagsOffset, kUsedNoNotify);
+}
+
 VirtQueue::Rearm VirtQueue::enable_notifications() {
   if (!is_configured() || is_broken()) return Rearm::kIdle;
   if (event_idx_) {

@@ -99,8 +99,11 @@ class VirtQueue {
   // flags). A broken queue is not written to any more.
   bool publish_used();
 
-  // Tells the driver that kicks are not needed for now.
+  // Tells the driver that kicks are not needed for now: before pop() is called until it finds
+  // nothing.
   void disable_notifications();
+  // The same after enable_notifications() found nothing: not even for the next entry.
+  void suppress_notifications();
   // Kicks are needed again; looks once more, because the driver may have added work just before.
   Rearm enable_notifications();
 

@@ -5,6 +5,7 @@ skiff_test(blk_tests
     virtio/blk/blk_error_policy_test.cc
     virtio/blk/blk_integrity_test.cc
     virtio/blk/blk_move_test.cc
+    virtio/blk/blk_poll_test.cc
     virtio/blk/blk_queue_test.cc
     virtio/blk/blk_queues_test.cc
     virtio/blk/virtio_blk_test.cc

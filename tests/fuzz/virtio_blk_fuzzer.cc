@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// A hostile driver before a virtio-blk device: chains, headers, rings, resets and completions in
-// any order. Nothing may crash, hang, or be touched that the driver did not offer.
+// A hostile driver before a virtio-blk device with two queues: chains, headers, rings that change
+// under the device, resets of a queue and of all, moves and completions in any order. Nothing may
+// crash, hang, or be touched that the driver did not offer.
 #include <fuzzer/FuzzedDataProvider.h>
 #include <linux/virtio_blk.h>
 
@@ -10,9 +11,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "block/block_channel.h"
+#include "block/error_policy.h"
 #include "block/testing/fake_channel.h"
 #include "devices/testing/fake_guest_memory.h"
 #include "devices/testing/fake_transport.h"
@@ -28,16 +31,22 @@ namespace {
 
 constexpr uint64_t kMemoryBytes = 64 * 1024;
 constexpr uint16_t kQueueSize = 16;
+constexpr size_t kQueues = 2;
+constexpr uint64_t kRingBytes = 8 * 1024;  // Of one queue's ring and indirect tables.
+constexpr uint64_t kBuffers = kQueues * kRingBytes;
 
 class Session {
  public:
   explicit Session(FuzzedDataProvider& input)
       : input_(input), image_({.sectors = 32, .read_only = input.ConsumeBool()}) {
-    device_ = *VirtioBlk::create({.queues = {{&loop_.loop()}},
-                                  .memory = &memory_.memory(),
-                                  .image = &image_,
-                                  .serial = "fuzz",
-                                  .queue_size = kQueueSize});
+    device_ = *VirtioBlk::create(
+        {.queues = std::vector<QueueHome>(kQueues, {&loops_[0].loop(), SubmitMode::kIoThread}),
+         .memory = &memory_.memory(),
+         .image = &image_,
+         .serial = "fuzz",
+         .queue_size = kQueueSize,
+         .errors = {.write = input.ConsumeBool() ? block::ErrorPolicy::kStop
+                                                 : block::ErrorPolicy::kReport}});
     device_->attach(transport_);
     start();
   }
@@ -49,7 +58,8 @@ class Session {
 
  private:
   void step() {
-    switch (input_.ConsumeIntegralInRange<int>(0, 9)) {
+    queue_ = input_.ConsumeIntegralInRange<QueueIndex>(0, kQueues - 1);
+    switch (input_.ConsumeIntegralInRange<int>(0, 13)) {
       case 0:
       case 1:
       case 2:
@@ -66,35 +76,87 @@ class Session {
       case 8:
         stop();
         return start();
+      case 9:
+        return reset_queue();
+      case 10:
+        return scribble();
+      case 11:
+        return move();
+      case 12:
+        return device_->retry_failed();
       default:
-        return driver_->set_available_index(input_.ConsumeIntegral<uint16_t>());
+        return driver().set_available_index(input_.ConsumeIntegral<uint16_t>());
     }
   }
 
-  void start() {
-    driver_ = std::make_unique<GuestDriver>(
+  GuestDriver& driver() { return *drivers_[queue_]; }
+  void turn() {
+    for (int round = 0; round < 4; ++round)
+      for (auto& loop : loops_) loop.run_until_idle();
+  }
+
+  QueueLayout make_driver(QueueIndex queue, uint64_t ring_features) {
+    drivers_[queue] = std::make_unique<GuestDriver>(
         memory_, GuestDriver::Options{.queue_size = kQueueSize,
-                                      .features = input_.ConsumeIntegral<uint64_t>() &
-                                                  (kVirtioRingEventIdx | kVirtioRingIndirectDesc),
+                                      .features = ring_features,
                                       .indirect_entries = 4,
-                                      .arena_bytes = 8 * 1024});
-    VirtioStart start{.features = driver_->features() | input_.ConsumeIntegral<uint64_t>(),
-                      .queues = {driver_->layout()}};
+                                      .base = GuestAddress{queue * kRingBytes},
+                                      .arena_bytes = kRingBytes});
+    QueueLayout layout = drivers_[queue]->layout();
+    // The other queue's ring, a place without RAM, a size that is none.
     if (input_.ConsumeIntegral<uint8_t>() == 0)
-      start.queues[0].used.value = input_.ConsumeIntegral<uint32_t>();
+      layout.used.value = input_.ConsumeIntegral<uint32_t>();
+    if (input_.ConsumeIntegral<uint8_t>() == 0) layout.size = input_.ConsumeIntegral<uint16_t>();
+    return layout;
+  }
+  void start() {
+    ring_features_ =
+        input_.ConsumeIntegral<uint64_t>() & (kVirtioRingEventIdx | kVirtioRingIndirectDesc);
+    // Features that were not offered as well.
+    VirtioStart start{.features = ring_features_ | input_.ConsumeIntegral<uint64_t>(),
+                      .queues = {}};
+    for (QueueIndex i = 0; i < kQueues; ++i) start.queues.push_back(make_driver(i, ring_features_));
+    reset_ = {};
     device_->start(start);
-    loop_.run_until_idle();
+    turn();
+  }
+  // With whatever is in flight; what the image holds has to end first.
+  void finish(const bool& ended) {
+    turn();
+    while (!ended) {
+      SKIFF_CHECK(image_.has_channel());
+      complete_one();
+      turn();
+    }
   }
   void stop() {
     bool stopped = false;
     device_->stop([&stopped] { stopped = true; });
-    loop_.run_until_idle();
-    while (!stopped) {
-      SKIFF_CHECK(image_.has_channel() && image_.channel().in_flight() > 0);
-      complete_one();
-      loop_.run_until_idle();
-    }
+    finish(stopped);
     SKIFF_CHECK(!image_.has_channel());
+  }
+  void reset_queue() {
+    if (std::exchange(reset_[queue_], false))
+      return device_->start_queue(queue_, make_driver(queue_, ring_features_));
+    bool done = false;
+    device_->reset_queue(queue_, [&done] { done = true; });
+    // The driver does not wait: descriptors change while it goes on.
+    scribble();
+    finish(done);
+    reset_[queue_] = true;
+  }
+  // Any bytes of any ring, table or buffer, at any time.
+  void scribble() {
+    const auto at = input_.ConsumeIntegralInRange<uint64_t>(0, kMemoryBytes - 8);
+    memory_.memory().store(GuestAddress{at}, input_.ConsumeIntegral<uint64_t>());
+  }
+  void move() {
+    const auto loop = input_.ConsumeIntegralInRange<size_t>(0, loops_.size() - 1);
+    device_->move_queue(
+        queue_,
+        {&loops_[loop].loop(), input_.ConsumeBool() ? SubmitMode::kVcpu : SubmitMode::kPoll},
+        [] {});
+    if (input_.ConsumeBool()) turn();
   }
 
   void offer_chain() {
@@ -103,7 +165,8 @@ class Session {
         VIRTIO_BLK_T_IN,      VIRTIO_BLK_T_OUT,          VIRTIO_BLK_T_FLUSH,    VIRTIO_BLK_T_GET_ID,
         VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES, VIRTIO_BLK_T_SCSI_CMD, 0xffffffff};
     const auto place = [&] {
-      return GuestAddress{8 * 1024 + input_.ConsumeIntegralInRange<uint64_t>(0, 57 * 1024)};
+      return GuestAddress{kBuffers +
+                          input_.ConsumeIntegralInRange<uint64_t>(0, kMemoryBytes - kBuffers)};
     };
     const GuestAddress header = place();
     memory_.memory().store(header, input_.PickValueInArray(kTypes));
@@ -126,11 +189,11 @@ class Session {
     // The rules say: first what the device reads. Sometimes it is so.
     if (input_.ConsumeBool()) std::ranges::sort(chain, {}, &DriverBuffer::device_writes);
     if (input_.ConsumeBool()) chain.push_back(DriverBuffer::writable(place(), 1));
-    const bool indirect = (driver_->features() & kVirtioRingIndirectDesc) != 0 &&
+    const bool indirect = (driver().features() & kVirtioRingIndirectDesc) != 0 &&
                           chain.size() <= 4 && input_.ConsumeBool();
-    driver_->add(chain,
+    driver().add(chain,
                  indirect ? GuestDriver::Placement::kIndirect : GuestDriver::Placement::kDirect);
-    driver_->publish();
+    driver().publish();
   }
   void store_segment(GuestAddress at) {
     memory_.memory().store(
@@ -140,22 +203,29 @@ class Session {
     memory_.memory().store(at + 12, input_.ConsumeIntegralInRange<uint32_t>(0, 3));
   }
   void offer_descriptor() {
-    driver_->write_descriptor(input_.ConsumeIntegralInRange<uint16_t>(0, kQueueSize - 1),
+    driver().write_descriptor(input_.ConsumeIntegralInRange<uint16_t>(0, kQueueSize - 1),
                               {.address = input_.ConsumeIntegralInRange<uint64_t>(0, kMemoryBytes),
                                .length_bytes = input_.ConsumeIntegral<uint32_t>(),
                                .flags = input_.ConsumeIntegral<uint16_t>(),
                                .next = input_.ConsumeIntegralInRange<uint16_t>(0, kQueueSize)});
-    driver_->offer_head(input_.ConsumeIntegralInRange<uint16_t>(0, kQueueSize));
+    driver().offer_head(input_.ConsumeIntegralInRange<uint16_t>(0, kQueueSize));
   }
   void kick() {
-    device_->doorbell(0).notify();
-    loop_.run_until_idle();
-    driver_->collect_all();
+    if (input_.ConsumeBool())
+      device_->kick(queue_);
+    else
+      device_->doorbell(queue_).notify();
+    turn();
+    driver().collect_all();
   }
   void complete_one() {
     if (!image_.has_channel()) return;
-    block::FakeChannel& channel = image_.channel();
-    if (channel.in_flight() == 0) return;
+    const auto which = input_.ConsumeIntegralInRange<size_t>(0, image_.channels().size() - 1);
+    block::FakeChannel* busy = image_.channels()[which];
+    for (block::FakeChannel* other : image_.channels())
+      if (busy->in_flight() == 0) busy = other;
+    if (busy->in_flight() == 0) return;
+    block::FakeChannel& channel = *busy;
     const auto index = input_.ConsumeIntegralInRange<size_t>(0, channel.in_flight() - 1);
     // What reaches the image is within it, and its buffers within what was offered: ASan sees.
     const block::BlockRequest& request = *channel.pending()[index];
@@ -174,12 +244,15 @@ class Session {
   }
 
   FuzzedDataProvider& input_;
-  loop::ManualLoop loop_;
+  std::vector<loop::ManualLoop> loops_{2};
   FakeGuestMemory memory_{kMemoryBytes};
   FakeTransport transport_;
   block::FakeBackend image_;
-  std::unique_ptr<GuestDriver> driver_;
+  std::array<std::unique_ptr<GuestDriver>, kQueues> drivers_;
   std::unique_ptr<VirtioBlk> device_;
+  QueueIndex queue_ = 0;  // Of the present step.
+  uint64_t ring_features_ = 0;
+  std::array<bool, kQueues> reset_{};
 };
 
 }  // namespace

@@ -114,9 +114,14 @@ Served BlkQueue::serve(QueueRunner& runner) {
     return Served::kBlocked;
   }
   if (channel_ == nullptr) return Served::kBroken;
-  const int64_t popping_since_ns = home_.loop().now_ns();
+  const int64_t popping_ns = runner.time_ns();
   const Served served = pop_batch(runner);
-  submit_batch(&runner.metrics(), popping_since_ns);
+  if (batch_.empty()) return served;
+  const int64_t submitting_ns = runner.time_ns();
+  submit_batch(submitting_ns);
+  if (submitting_ns == 0) return served;
+  runner.metrics().record(QueueStage::kPopToSubmit, submitting_ns - popping_ns);
+  runner.metrics().record(QueueStage::kSubmitToDevice, runner.time_ns() - submitting_ns);
   return served;
 }
 
@@ -134,17 +139,12 @@ Served BlkQueue::pop_batch(QueueRunner& runner) {
   return Served::kMore;
 }
 
-void BlkQueue::submit_batch(QueueMetrics* timed, int64_t popping_since_ns) {
-  if (batch_.empty()) return;
-  const int64_t now_ns = home_.loop().now_ns();
+void BlkQueue::submit_batch(int64_t now_ns) {
   for (block::BlockRequest* io : batch_) static_cast<Slot*>(io->owner)->started_ns = now_ns;
   in_flight_ += static_cast<uint32_t>(batch_.size());
   channel_->submit(batch_);
   batch_.clear();
   metrics_.batches.add(1);
-  if (timed == nullptr) return;
-  timed->record(QueueStage::kPopToSubmit, now_ns - popping_since_ns);
-  timed->record(QueueStage::kSubmitToDevice, home_.loop().now_ns() - now_ns);
 }
 
 BlkQueue::Slot& BlkQueue::take_slot() {
@@ -195,9 +195,9 @@ void BlkQueue::on_io_done(block::BlockRequest& io, int32_t result) {
   Slot& slot = *static_cast<Slot*>(io.owner);
   BlkQueue& self = *slot.queue;
   self.home_.assert_here();
-  const int64_t now_ns = self.home_.loop().now_ns();
+  const int64_t now_ns = slot.runner->time_ns();
   const auto kind = static_cast<size_t>(blk_op_kind(io.op));
-  self.metrics_.latency[kind].record(now_ns - slot.started_ns);
+  if (now_ns != 0) self.metrics_.latency[kind].record(now_ns - slot.started_ns);
   self.metrics_.completions[static_cast<size_t>(self.mode_)].add(1);
   slot.runner->note_reaped(slot.started_ns, now_ns);
   if (result != 0)
@@ -249,9 +249,11 @@ void BlkQueue::retry() {
   home_.assert_here();
   retry_asked_ = pauses_ > 0;
   if (retry_asked_ || channel_ == nullptr) return;
+  if (parked_first_ == nullptr) return;
+  const int64_t now_ns = parked_first_->runner->time_ns();
   for (Slot* slot = take_parked(); slot != nullptr; slot = slot->next_free)
     batch_.push_back(&slot->io);
-  submit_batch(nullptr, 0);
+  submit_batch(now_ns);
 }
 
 // 5.2.6: a string of up to 20 bytes, zero-terminated only when shorter.

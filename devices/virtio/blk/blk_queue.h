@@ -96,8 +96,7 @@ class BlkQueue {
   static void on_io_done(block::BlockRequest& io, int32_t result);
 
   QueueHandler::Served pop_batch(QueueRunner& runner) SKIFF_REQUIRES(home_);
-  // `timed`: gets the times of this batch; null: it did not come from the ring.
-  void submit_batch(QueueMetrics* timed, int64_t popping_since_ns) SKIFF_REQUIRES(home_);
+  void submit_batch(int64_t now_ns) SKIFF_REQUIRES(home_);
   Slot& take_slot() SKIFF_REQUIRES(home_);
   // False when the chain has no place for an answer.
   bool start_request(Slot& slot) SKIFF_REQUIRES(home_);

@@ -85,7 +85,8 @@ Result<std::unique_ptr<VirtioBlk>> VirtioBlk::create(const Options& options) {
     auto queue = BlkQueueControl::create({.runner = {.memory = options.memory,
                                                      .name = options.name,
                                                      .index = device->queue_count(),
-                                                     .size_max = options.queue_size},
+                                                     .size_max = options.queue_size,
+                                                     .timed = options.timed},
                                           .home = home,
                                           .shared = &device->shared_,
                                           .publishers = device.get()});

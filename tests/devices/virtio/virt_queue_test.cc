@@ -480,6 +480,30 @@ TEST_F(VirtQueueWithFlagsTest, FlagsSuppressKicksAndInterrupts) {
   EXPECT_TRUE(queue_.publish_used());
 }
 
+TEST_F(VirtQueueTest, SuppressedQueueAsksForNoKickAndSeesWhatComes) {
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_EQ(queue_.enable_notifications(), VirtQueue::Rearm::kIdle);
+    queue_.suppress_notifications();
+    EXPECT_FALSE(queue_.has_available());
+    driver_.offer({DriverBuffer::readable(data_, 1)});
+    EXPECT_FALSE(driver_.kick_wanted());
+    EXPECT_TRUE(queue_.has_available());
+    EXPECT_EQ(queue_.enable_notifications(), VirtQueue::Rearm::kMoreAvailable);
+    ASSERT_EQ(queue_.pop(chain_), VirtQueue::Pop::kChain);
+    EXPECT_FALSE(queue_.has_available());
+    queue_.push_used(chain_.head(), 0);
+    queue_.publish_used();
+    driver_.collect_all();
+  }
+}
+
+TEST_F(VirtQueueWithFlagsTest, SuppressedQueueAsksForNoKickEither) {
+  queue_.suppress_notifications();
+  driver_.offer({DriverBuffer::readable(data_, 1)});
+  EXPECT_FALSE(driver_.kick_wanted());
+  EXPECT_EQ(queue_.enable_notifications(), VirtQueue::Rearm::kMoreAvailable);
+}
+
 TEST_F(VirtQueueTest, OneInterruptForABatch) {
   for (int i = 0; i < 4; ++i) driver_.offer({DriverBuffer::readable(data_, 4)});
   driver_.set_used_event(2);  // Tell me when the third is done.
