@@ -7,6 +7,7 @@ JOBS=$(nproc)
 FUZZ_SECONDS=${SKIFF_FUZZ_SECONDS:-60}
 GUEST_REPEAT=${SKIFF_GUEST_REPEAT:-3}
 SIM_SEEDS=${SKIFF_SIM_SEEDS:-3000}
+QUEUE_SCHEDULES=${SKIFF_QUEUE_SCHEDULES:-100000}
 
 purpose_of() {
   case $1 in
@@ -21,7 +22,7 @@ purpose_of() {
     tidy) echo "clang-tidy" ;;
     tsan) echo "the unit tests with the thread sanitizer" ;;
     fuzz) echo "each fuzzer for $FUZZ_SECONDS s" ;;
-    sim) echo "the block layer over injected faults: $SIM_SEEDS more seeds" ;;
+    sim) echo "injected faults: $SIM_SEEDS more seeds; virtqueues: $QUEUE_SCHEDULES random schedules" ;;
     guest-repeat) echo "stock guests, $GUEST_REPEAT times" ;;
     guest-long) echo "stock guests: many boots, many processors, much data" ;;
   esac
@@ -205,7 +206,8 @@ step_tidy() {
 
 step_sim() {
   build_preset dev || return 1
-  SKIFF_SIM_SEEDS=$SIM_SEEDS PATH=$ROOT_DIR/build/dev/bin:$PATH sh -c "$(run_programs sim_tests)"
+  SKIFF_SIM_SEEDS=$SIM_SEEDS SKIFF_QUEUE_SCHEDULES=$QUEUE_SCHEDULES SKIFF_THREAD_SCHEDULES=2000 \
+    PATH=$ROOT_DIR/build/dev/bin:$PATH sh -c "$(run_programs sim_tests)"
 }
 
 step_fuzz() {

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <iterator>
 #include <memory>
 #include <new>
 #include <string>
@@ -106,7 +107,7 @@ class BlkPathCountTest : public ::testing::TestWithParam<SubmitMode> {
     for (uint64_t done = 0; done < total;) {
       bool added = false;
       for (; offered < total && offered - done < depth; ++offered)
-        added |= driver_.add(slots_[offered % slots_.size()].chain).has_value();
+        added |= driver_.add(slots_[offered % std::size(slots_)].chain).has_value();
       driver_.enable_interrupts();
       if (added && driver_.publish()) ring();
       loop_->run_once(GetParam() == SubmitMode::kVcpu ? loop::EventLoop::Wait::kNo
