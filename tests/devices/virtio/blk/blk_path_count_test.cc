@@ -158,12 +158,14 @@ TEST_P(BlkPathCountTest, BatchOfRequestsRaisesAtMostOneInterrupt) {
   EXPECT_LE(stats.batches, kRequests / 16);
 }
 
-// The device ends a request at once: what is left is the doorbell's wake.
-TEST_P(BlkPathCountTest, RequestAloneNeedsAtMostOneSystemCallOfTheLoop) {
+// The device ends a request at once. What is left: a vCPU's turn; elsewhere the wait that the
+// doorbell ends, and the re-arming of its read, since the loop does not sleep before it publishes.
+TEST_P(BlkPathCountTest, RequestAloneNeedsFewSystemCallsOfTheLoop) {
   run(1'000, 1);
   constexpr uint64_t kRequests = 4'000;
   const Counts counts = run(kRequests, 1);
-  EXPECT_LE(static_cast<double>(counts.enters) / kRequests, 1.05);
+  const double allowed = GetParam() == SubmitMode::kVcpu ? 1.05 : 2.05;
+  EXPECT_LE(static_cast<double>(counts.enters) / kRequests, allowed);
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, BlkPathCountTest,
