@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace skiff::loop {
 
@@ -25,11 +26,14 @@ int64_t LatencyHistogram::highest_in(size_t bucket) {
   return static_cast<int64_t>(((within + 1) << shift) - 1);
 }
 
-void LatencyHistogram::record(int64_t latency_ns) {
+void LatencyHistogram::record(int64_t latency_ns) { record_many(latency_ns, 1); }
+
+void LatencyHistogram::record_many(int64_t latency_ns, uint64_t times) {
+  if (times == 0) return;
   const int64_t positive_ns = std::max<int64_t>(0, latency_ns);
-  ++counts_[bucket_of(static_cast<uint64_t>(positive_ns))];
-  ++count_;
-  sum_ns_ += static_cast<double>(positive_ns);
+  counts_[bucket_of(static_cast<uint64_t>(positive_ns))] += times;
+  count_ += times;
+  sum_ns_ += static_cast<double>(positive_ns) * static_cast<double>(times);
   max_ns_ = std::max(max_ns_, positive_ns);
 }
 
@@ -55,6 +59,13 @@ int64_t LatencyHistogram::percentile_ns(double percent) const {
     if (seen >= rank) return std::min(highest_in(i), max_ns_);
   }
   return max_ns_;
+}
+
+std::vector<LatencyHistogram::Bucket> LatencyHistogram::buckets() const {
+  std::vector<Bucket> filled;
+  for (size_t i = 0; i < kBuckets; ++i)
+    if (counts_[i] != 0) filled.push_back({std::min(highest_in(i), max_ns_), counts_[i]});
+  return filled;
 }
 
 }  // namespace skiff::loop

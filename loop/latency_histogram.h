@@ -9,12 +9,15 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace skiff::loop {
 
 class LatencyHistogram {
  public:
   void record(int64_t latency_ns);  // O(1), no allocation; below 0 counts as 0.
+  // The same for `times` of them at once.
+  void record_many(int64_t latency_ns, uint64_t times);
   void merge(const LatencyHistogram& other);
   void clear() { *this = LatencyHistogram(); }
 
@@ -23,6 +26,14 @@ class LatencyHistogram {
   double mean_ns() const;                     // Of the recorded times themselves.
   // The least time that `percent` (0 to 100) of the recorded ones do not exceed.
   int64_t percentile_ns(double percent) const;
+
+  // Those that hold something, the shortest times first. To carry it elsewhere: recording each
+  // `up_to_ns` `count` times gives the same percentiles, and a mean at most 1/32 above.
+  struct Bucket {
+    int64_t up_to_ns = 0;  // The longest time that counts here, or the longest that was seen.
+    uint64_t count = 0;
+  };
+  std::vector<Bucket> buckets() const;
 
  private:
   friend class LiveHistogram;  // The same buckets.

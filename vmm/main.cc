@@ -13,6 +13,7 @@
 #include "vmm/cli/exit_status.h"
 #include "vmm/doctor.h"
 #include "vmm/doctor_disk.h"
+#include "vmm/experiment/run_experiment.h"
 #include "vmm/run.h"
 #include "vmm/signal_watch.h"
 
@@ -50,6 +51,11 @@ int execute(const DoctorCommand& command) {
 int execute(const BenchDiskCommand& command) {
   SignalWatch::block_signals();
   return run_disk_bench(command.options);
+}
+
+int execute(const ExperimentCommand& command) {
+  SignalWatch::block_signals();
+  return run_experiment(command.options, SKIFF_VERSION);
 }
 
 int execute(const VersionCommand&) {

@@ -37,6 +37,7 @@
 #include "loop/latency_histogram.h"
 #include "loop/unique_fd.h"
 #include "loop/worker_pool.h"
+#include "vmm/bench/statistics.h"
 
 namespace skiff::block {
 namespace {
@@ -167,33 +168,6 @@ Turn run_turn(IoEngine& engine, loop::EventLoop& loop, const Cell& cell) {
   return turn;
 }
 
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  const size_t half = values.size() / 2;
-  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
-}
-
-struct Interval {
-  double middle = 0;
-  double low = 0;
-  double high = 0;
-};
-
-// Of the median, 95 %, by drawing the rounds anew.
-Interval bootstrap(const std::vector<double>& values) {
-  std::mt19937 random(7);
-  std::vector<double> medians;
-  std::vector<double> drawn(values.size());
-  for (int i = 0; i < 2000; ++i) {
-    for (double& value : drawn) value = values[random() % values.size()];
-    medians.push_back(median(drawn));
-  }
-  std::sort(medians.begin(), medians.end());
-  return {median(values), medians[medians.size() / 40],
-          medians[medians.size() - 1 - medians.size() / 40]};
-}
-
 std::string mode_shares(const AdaptiveCounters* counters) {
   if (counters == nullptr) return "";
   const auto get = [](const AdaptiveCounters::Counter& one) {
@@ -228,8 +202,8 @@ size_t best_static(const Rounds& rounds, const Allowed& allowed) {
   size_t best = kRing;
   for (size_t i = 0; i < kAuto; ++i) {
     if (!allowed(i)) continue;
-    if (median(column(rounds[i], &Turn::request_us)) <
-        median(column(rounds[best], &Turn::request_us)))
+    if (vmm::median_of(column(rounds[i], &Turn::request_us)) <
+        vmm::median_of(column(rounds[best], &Turn::request_us)))
       best = i;
   }
   return best;
@@ -238,9 +212,9 @@ size_t best_static(const Rounds& rounds, const Allowed& allowed) {
 void report(const Cell& cell, const Rounds& rounds, const AdaptiveCounters* counters) {
   const size_t best = best_static(rounds, [](size_t) { return true; });
   // The stream may want a word in what is best: not much worse than with the ring.
-  const double ring_p99_us = median(column(rounds[kRing], &Turn::stream_p99_us));
+  const double ring_p99_us = vmm::median_of(column(rounds[kRing], &Turn::stream_p99_us));
   const size_t fair = best_static(rounds, [&](size_t engine) {
-    return median(column(rounds[engine], &Turn::stream_p99_us)) <= 1.1 * ring_p99_us;
+    return vmm::median_of(column(rounds[engine], &Turn::stream_p99_us)) <= 1.1 * ring_p99_us;
   });
   std::vector<double> ratios;
   std::vector<double> fair_ratios;
@@ -250,21 +224,21 @@ void report(const Cell& cell, const Rounds& rounds, const AdaptiveCounters* coun
     fair_ratios.push_back(rounds[kAuto][i].request_us / rounds[fair][i].request_us);
     again.push_back(rounds[kAutoAgain][i].request_us / rounds[kAuto][i].request_us);
   }
-  const Interval ratio = bootstrap(ratios);
-  const Interval spread = bootstrap(again);
+  const vmm::Interval ratio = vmm::median_interval(ratios);
+  const vmm::Interval spread = vmm::median_interval(again);
   std::printf("| %s, %zu%s |", cell.device.c_str(), cell.jobs, cell.shared ? ", shared" : "");
   for (size_t i = 0; i <= kAuto; ++i)
-    std::printf(" %.2f |", median(column(rounds[i], &Turn::request_us)));
+    std::printf(" %.2f |", vmm::median_of(column(rounds[i], &Turn::request_us)));
   std::printf(" %.2f (%.2f to %.2f) |", ratio.middle, ratio.low, ratio.high);
   if (cell.shared) {
-    const Interval its = bootstrap(fair_ratios);
+    const vmm::Interval its = vmm::median_interval(fair_ratios);
     std::printf(" %.2f (%.2f to %.2f)", its.middle, its.low, its.high);
   }
   std::printf(" | %.2f to %.2f |", spread.low, spread.high);
   for (size_t i = 0; cell.shared && i <= kAuto; ++i)
     std::printf("%s %.0f (%.0fk/s)", i > 0 ? " /" : "",
-                median(column(rounds[i], &Turn::stream_p99_us)),
-                median(column(rounds[i], &Turn::stream_per_s)) / 1e3);
+                vmm::median_of(column(rounds[i], &Turn::stream_p99_us)),
+                vmm::median_of(column(rounds[i], &Turn::stream_per_s)) / 1e3);
   std::printf(" | %s |\n", mode_shares(counters).c_str());
   std::fflush(stdout);
 }

@@ -20,11 +20,14 @@
 #include <vector>
 
 #include "tests/perf/block_contestants.h"
-#include "tests/perf/block_statistics.h"
+#include "vmm/bench/statistics.h"
 
 namespace {
 
 using namespace skiff::perf;
+using skiff::vmm::Interval;
+using skiff::vmm::median_of;
+using skiff::vmm::ratio_interval;
 
 constexpr int kDefaultRounds = 7;
 constexpr double kDefaultSeconds = 2;

@@ -25,6 +25,7 @@
 #include "loop/clock.h"
 #include "loop/event_loop.h"
 #include "loop/unique_fd.h"
+#include "vmm/bench/statistics.h"
 
 namespace {
 
@@ -140,11 +141,6 @@ const char* name_of(Way way) {
   return way == Way::kLinked ? "linked" : "dsync";
 }
 
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  return values[values.size() / 2];
-}
-
 bool compare(EventLoop& loop, int fd, const char* what, size_t depth, size_t rounds) {
   std::array<std::array<std::vector<double>, 3>, 3> all;
   bool good = true;
@@ -158,8 +154,8 @@ bool compare(EventLoop& loop, int fd, const char* what, size_t depth, size_t rou
   }
   for (size_t way = 0; way < kWays.size(); ++way) {
     std::printf("%-9s depth %2zu  %-8s p50 %8.1f us   %8.0f/s   %.2f system calls each\n", what,
-                depth, name_of(kWays[way]), median(all[way][0]), median(all[way][1]),
-                median(all[way][2]));
+                depth, name_of(kWays[way]), skiff::vmm::median_of(all[way][0]),
+                skiff::vmm::median_of(all[way][1]), skiff::vmm::median_of(all[way][2]));
   }
   return good;
 }

@@ -30,7 +30,7 @@
 #include "loop/event_loop.h"
 #include "loop/unique_fd.h"
 #include "loop/worker_pool.h"
-#include "tests/perf/block_statistics.h"
+#include "vmm/bench/statistics.h"
 
 namespace skiff::perf {
 namespace {
@@ -127,9 +127,10 @@ void compare(const char* name, const std::string& path, loop::WorkerPool& pool, 
       timed.push_back(with.ns_per_request(depth));
       untimed.push_back(without.ns_per_request(depth));
     }
-    const Interval ratio = ratio_interval(timed, untimed);
+    const vmm::Interval ratio = vmm::ratio_interval(timed, untimed);
     std::printf("%-6s depth %2zu: %7.1f ns timed, %7.1f ns not, ratio %.3f (%.3f to %.3f)\n", name,
-                depth, median_of(timed), median_of(untimed), ratio.middle, ratio.low, ratio.high);
+                depth, vmm::median_of(timed), vmm::median_of(untimed), ratio.middle, ratio.low,
+                ratio.high);
   }
 }
 

@@ -13,6 +13,7 @@
 #include "loop/latency_histogram.h"
 #include "vmm/bench/bench_result.h"
 #include "vmm/bench/disk_bench_options.h"
+#include "vmm/bench/histogram_text.h"
 
 namespace skiff::vmm {
 namespace {
@@ -157,6 +158,7 @@ Json engine_json(const DiskBenchOptions& options, const EngineResult& result) {
       {"bytes_per_second", summary.iops.median * static_cast<double>(options.block_bytes)},
       {"read_share", summary.read_share},
       {"lat_ns", latency_json(summary.latency)},
+      {"histogram_ns", histogram_text(summary.latency)},
       {"cpu_ns_per_io", summary.cpu_ns_per_io},
       {"switches_per_io", summary.switches_per_io}};
   if (summary.syscalls_per_io && result.syscalls) {

@@ -86,7 +86,8 @@ double y(double nines) { return kBottom - nines / kNines * (kBottom - kTop); }
 void draw_axes(std::string& svg, const TimeAxis& axis) {
   auto out = std::back_inserter(svg);
   constexpr const char* kLine =
-      "<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"{}\"/>\n";
+      "<line class=\"grid\" x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" "
+      "stroke=\"{}\"/>\n";
   for (int power = axis.first; power <= axis.last; ++power) {
     const double decade = std::pow(10.0, power);
     for (int step = 1; step < 10 && (power < axis.last || step == 1); ++step) {
@@ -140,11 +141,14 @@ void draw_curve(std::string& svg, const TimeAxis& axis, const CdfCurve& curve, s
 }  // namespace
 
 std::string cdf_svg(const std::string& title, std::span<const CdfCurve> curves) {
+  return "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n" + cdf_svg_element(title, curves);
+}
+
+std::string cdf_svg_element(const std::string& title, std::span<const CdfCurve> curves) {
   std::string svg = fmt::format(
-      "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" "
-      "viewBox=\"0 0 {0:.0f} {1:.0f}\" font-family=\"sans-serif\" font-size=\"13\">\n"
-      "<rect width=\"{0:.0f}\" height=\"{1:.0f}\" fill=\"#ffffff\"/>\n"
+      "viewBox=\"0 0 {0:.0f} {1:.0f}\" class=\"cdf\" font-family=\"sans-serif\" font-size=\"13\">\n"
+      "<rect class=\"paper\" width=\"{0:.0f}\" height=\"{1:.0f}\" fill=\"#ffffff\"/>\n"
       "<text x=\"{2:.1f}\" y=\"28\" font-size=\"15\">{3}</text>\n",
       kWidth, kHeight, kLeft, escaped(title));
   const TimeAxis axis = axis_of(curves);

@@ -19,5 +19,8 @@ struct CdfCurve {
 
 // Curves without a single request are left out, but for their name.
 std::string cdf_svg(const std::string& title, std::span<const CdfCurve> curves);
+// The same to be put into a page, whose style may give other colours to the classes `paper` (the
+// background), `grid` and `cdf` (all of it).
+std::string cdf_svg_element(const std::string& title, std::span<const CdfCurve> curves);
 
 }  // namespace skiff::vmm

@@ -16,6 +16,7 @@
 #include "vmm/cli/exit_status.h"
 #include "vmm/config/config_file.h"
 #include "vmm/config/machine_config.h"
+#include "vmm/experiment/experiment_options.h"
 
 namespace skiff::vmm {
 namespace {
@@ -28,6 +29,7 @@ struct RawArguments {
   std::map<std::string_view, std::vector<std::string>> values;
   DoctorCommand doctor;
   DiskBenchWords bench_disk;
+  ExperimentWords experiment;
 };
 
 void declare_run(CLI::App& run, RawArguments& raw) {
@@ -87,6 +89,28 @@ void declare_bench_disk(CLI::App& disk, DiskBenchWords& words) {
   option("--plot", words.plot, "OUT.svg", "Draw the distributions of the latencies");
 }
 
+void declare_experiment(CLI::App& experiment, ExperimentWords& words) {
+  const auto option = [&](const char* name, std::string& target, const char* shape,
+                          const char* help) {
+    return experiment.add_option(name, target, help)->type_name(shape)->expected(1);
+  };
+  option("FILE.json", words.path, "", "What to measure (docs/experiments)");
+  option("--out", words.out, "PREFIX", "Write PREFIX.html and PREFIX.json (NAME-TIME)");
+  option("--rounds", words.rounds, "N", "Instead of the file's");
+  option("--seed", words.seed, "N", "Of the order, instead of the file's; of a simulation");
+  option("--duration", words.duration, "SECONDS", "Of each measurement, instead of the file's");
+  experiment.add_option("--file", words.files, "Use this one instead of making the file NAME")
+      ->type_name("NAME=PATH")
+      ->allow_extra_args(false);
+  experiment.add_flag("--list", words.list, "Print the cells and measure nothing");
+  experiment.add_option("--compare", words.compare, "How two results of an experiment differ")
+      ->type_name("BEFORE.json AFTER.json")
+      ->expected(2);
+  option("--simulate", words.simulate, "vcpus=N,cores=N[,...]",
+         "What this host's costs mean for a machine of that size");
+  option("--costs", words.costs, "COSTS.json", "Instead of measured ones, for --simulate");
+}
+
 // The command line says more than the file: it comes second, and single values replace the file's.
 Result<MachineConfig> build_config(const RawArguments& raw) {
   MachineConfig config;
@@ -134,6 +158,8 @@ Command parse_command_line(int argc, const char* const* argv) {
   CLI::App* disk = bench->add_subcommand("disk", "How fast a disk is with each engine");
   bench->require_subcommand(1);
   declare_bench_disk(*disk, raw.bench_disk);
+  CLI::App* experiment = app.add_subcommand("experiment", "Measure what a file declares");
+  declare_experiment(*experiment, raw.experiment);
   CLI::App* version = app.add_subcommand("version", "Print the version");
   declare_run(*run, raw);
   declare_doctor(*doctor, raw.doctor);
@@ -147,6 +173,11 @@ Command parse_command_line(int argc, const char* const* argv) {
     auto options = parse_disk_bench(raw.bench_disk);
     if (!options) return refuse(options.error());
     return BenchDiskCommand{*std::move(options)};
+  }
+  if (experiment->parsed()) {
+    auto options = parse_experiment_words(raw.experiment);
+    if (!options) return refuse(options.error());
+    return ExperimentCommand{*std::move(options)};
   }
   auto config = build_config(raw);
   if (!config) return refuse(config.error());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The command line: skiff run, skiff doctor, skiff bench disk, skiff version.
+// The command line: skiff run, skiff doctor, skiff bench, skiff experiment, skiff version.
 //
 // Thread: the main thread, before any other exists. Ownership: values.
 #pragma once
@@ -9,6 +9,7 @@
 
 #include "vmm/bench/disk_bench_options.h"
 #include "vmm/config/machine_config.h"
+#include "vmm/experiment/experiment_options.h"
 
 namespace skiff::vmm {
 
@@ -23,13 +24,16 @@ struct DoctorCommand {
 struct BenchDiskCommand {
   DiskBenchOptions options;
 };
+struct ExperimentCommand {
+  ExperimentOptions options;
+};
 struct VersionCommand {};
 // Help was shown (0) or the words were wrong and that was said (120).
 struct ExitCommand {
   int status = 0;
 };
-using Command =
-    std::variant<ExitCommand, RunCommand, DoctorCommand, BenchDiskCommand, VersionCommand>;
+using Command = std::variant<ExitCommand, RunCommand, DoctorCommand, BenchDiskCommand,
+                             ExperimentCommand, VersionCommand>;
 
 // Prints help and errors itself, errors on stderr.
 Command parse_command_line(int argc, const char* const* argv);
