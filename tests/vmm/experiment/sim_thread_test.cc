@@ -94,8 +94,8 @@ struct Worker {
   Worker(EventQueue& events, SimCore& core, int64_t turn_ns, int64_t sleep_ns = 0)
       : thread(events, core,
                {.begin =
-                    [this, turn_ns](bool was_asleep) {
-                      slept.push_back(was_asleep);
+                    [this, turn_ns](bool from_idle) {
+                      slept.push_back(from_idle);
                       return turn_ns;
                     },
                 .end =
@@ -144,10 +144,11 @@ TEST(SimCore, ThreadsOfOneCoreTakeTurnsAndPayForTheChange) {
     one.thread.tell(0);
     other.thread.tell(0);
   });
-  events.at(1000, [&] { other.thread.tell(0); });  // It was the last one: nothing changes.
+  events.at(1000, [&] { other.thread.tell(0); });  // The core was idle: nothing to change from.
   events.run_until(10'000);
   EXPECT_EQ(one.ended_ns, (std::vector<int64_t>{100}));
   EXPECT_EQ(other.ended_ns, (std::vector<int64_t>{210, 1100}));
+  EXPECT_EQ(other.slept, (std::vector<bool>{false, true}));
 }
 
 }  // namespace

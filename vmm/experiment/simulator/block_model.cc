@@ -49,7 +49,9 @@ class Model {
     for (const auto& thread : all_threads())
       result_.busiest = std::max(result_.busiest, static_cast<double>(thread->cpu_ns()) /
                                                       static_cast<double>(options_.duration_ns));
-    result_.home_cpu_ns = home_cpu_ns_ / requests;
+    // Of threads of its own all they do is Skiff's, going to sleep included.
+    for (const auto& home : homes_) own_cpu_ns_ += static_cast<double>(home->thread->cpu_ns());
+    result_.home_cpu_ns = own_cpu_ns_ / requests;
     result_.wakes_per_request = static_cast<double>(wakes_) / requests;
     return result_;
   }
@@ -88,7 +90,7 @@ class Model {
     Vcpu& own = *vcpu;
     vcpu->thread = std::make_unique<SimThread>(
         events_, core_of(index),
-        SimThread::Work{[this, &own](bool was_asleep) { return begin_vcpu(own, was_asleep); },
+        SimThread::Work{[this, &own](bool from_idle) { return begin_vcpu(own, from_idle); },
                         [this, &own] { return end_vcpu(own); },
                         options_.busy_guest ? 0 : whole(costs_.sleep_ns)});
     vcpus_.push_back(std::move(vcpu));
@@ -99,7 +101,7 @@ class Model {
     Home& own = *home;
     home->thread = std::make_unique<SimThread>(
         events_, core_of(options_.vcpus + index),
-        SimThread::Work{[this, &own](bool was_asleep) { return begin_home(own, was_asleep); },
+        SimThread::Work{[this, &own](bool from_idle) { return begin_home(own, from_idle); },
                         [this, &own] { return end_home(own); }, whole(costs_.sleep_ns)});
     homes_.push_back(std::move(home));
   }
@@ -129,25 +131,31 @@ class Model {
     return (costs_.queue_ns + costs_.request_ns + (options_.latency_ns > 0 ? costs_.op_ns : 0)) / 2;
   }
 
-  int64_t begin_vcpu(Vcpu& vcpu, bool was_asleep) {
+  int64_t begin_vcpu(Vcpu& vcpu, bool from_idle) {
     take(vcpu.to_start, vcpu.starting);
     take(vcpu.to_finish, vcpu.finishing);
     const auto starts = static_cast<double>(vcpu.starting.size());
     const auto ends = static_cast<double>(vcpu.finishing.size());
     double cpu_ns = static_cast<double>(options_.guest_ns) * (starts + ends) / 2;
-    if (was_asleep && !options_.busy_guest) cpu_ns += costs_.turn_ns;
+    if (from_idle && !options_.busy_guest) cpu_ns += costs_.turn_ns;
     if (inline_mode()) {
       double own_ns = (starts + ends) * half_request_ns();
       if (starts > 0) own_ns += costs_.exit_ns + (options_.latency_ns > 0 ? costs_.enter_ns : 0);
       if (ends > 0) own_ns += costs_.exit_ns;
-      home_cpu_ns_ += own_ns;
+      own_cpu_ns_ += own_ns;
       return whole(cpu_ns + own_ns);
     }
-    if (starts > 0 && home_of(vcpu.starting.front().vcpu).thread->is_asleep())
-      cpu_ns += costs_.doorbell_ns;
+    if (starts > 0) cpu_ns += doorbell_ns(vcpu);
     if (ends > 0) cpu_ns += ends * kLinesBack * line_ns();
     if (ends > 0 && options_.busy_guest) cpu_ns += costs_.exit_ns;
     return whole(cpu_ns);
+  }
+
+  double doorbell_ns(const Vcpu& vcpu) {
+    const SimThread& home = *home_of(vcpu.starting.front().vcpu).thread;
+    if (!home.is_asleep()) return 0;
+    const bool same = &home.core() == &vcpu.thread->core();
+    return same ? std::min(costs_.doorbell_ns, costs_.enter_ns) : costs_.doorbell_ns;
   }
 
   bool end_vcpu(Vcpu& vcpu) {
@@ -167,21 +175,24 @@ class Model {
     return !vcpu.to_start.empty() || !vcpu.to_finish.empty();
   }
 
-  int64_t begin_home(Home& home, bool was_asleep) {
+  int64_t begin_home(Home& home, bool from_idle) {
     take(home.to_submit, home.submitting);
     take(home.to_complete, home.completing);
     const auto starts = static_cast<double>(home.submitting.size());
     const auto ends = static_cast<double>(home.completing.size());
     double cpu_ns = (starts + ends) * half_request_ns() + starts * kLinesOut * line_ns();
-    if (was_asleep)
+    if (from_idle)
       cpu_ns += costs_.turn_ns;
     else if (starts > 0 && options_.latency_ns > 0)
       cpu_ns += costs_.enter_ns;
     std::vector<uint32_t> told;
     for (const Request& request : home.completing)
       if (std::ranges::find(told, request.vcpu) == told.end()) told.push_back(request.vcpu);
-    cpu_ns += static_cast<double>(told.size()) * costs_.notify_ns;
-    home_cpu_ns_ += cpu_ns;
+    for (const uint32_t vcpu : told) {
+      // To tell who waits on the same core is hardly more than the system call.
+      const bool same = &vcpus_[vcpu]->thread->core() == &home.thread->core();
+      cpu_ns += same ? costs_.enter_ns : costs_.notify_ns;
+    }
     return whole(cpu_ns);
   }
 
@@ -228,7 +239,7 @@ class Model {
   std::vector<std::unique_ptr<Vcpu>> vcpus_;
   std::vector<std::unique_ptr<Home>> homes_;
   ModelResult result_;
-  double home_cpu_ns_ = 0;
+  double own_cpu_ns_ = 0;
   uint64_t wakes_ = 0;
 };
 

@@ -44,6 +44,7 @@ class DueRing {
     tail_.store(tail + 1, std::memory_order_seq_cst);
     return true;
   }
+  bool is_empty() const { return head_.load() == tail_.load(); }
   bool pop(int64_t& due_ns) {
     const uint32_t head = head_.load(std::memory_order_relaxed);
     if (head == tail_.load(std::memory_order_seq_cst)) return false;
@@ -73,7 +74,7 @@ class Server {
       : wire_(wire),
         channel_(std::move(channel)),
         slots_(kSlots),
-        interrupt_bh_(loop, loop::Priority::kCompletion, [this] { wire_.interrupt.notify(); }),
+        interrupt_bh_(loop, loop::Priority::kCompletion, [this] { interrupt(); }),
         watch_(loop, wire.doorbell, loop::Priority::kSubmission, [this] { serve(); }) {
     for (Slot& slot : slots_) {
       slot.server = this;
@@ -84,7 +85,8 @@ class Server {
       idle_.push_back(&slot);
     }
   }
-  bool is_idle() const { return channel_->in_flight() == 0; }
+  // Nothing is under way, nor waits to be.
+  bool is_idle() const { return channel_->in_flight() == 0 && wire_.out.is_empty(); }
 
  private:
   struct Slot {
@@ -93,8 +95,13 @@ class Server {
     block::BlockRequest request;
   };
 
+  void interrupt() {
+    wire_.interrupt.notify();
+    // What found no slot when its doorbell rang.
+    if (!wire_.out.is_empty()) serve();
+  }
+
   void serve() {
-    // As many can be under way as the rings have room for, so there is a slot for each.
     int64_t due_ns = 0;
     do {
       while (!idle_.empty() && wire_.out.pop(due_ns)) {
@@ -282,7 +289,13 @@ Result<RealRunResult> run_real(const RealRunOptions& options) {
       result.latency.merge(pair->generator->latency());
       pair->generator.reset();
     });
-    run_on_loop(pair->server_thread->loop(), [&] { pair->server.reset(); });
+    // What is still on its way comes to an end, as nobody starts anything any more.
+    for (bool idle = false; pair->server && !idle;) {
+      run_on_loop(pair->server_thread->loop(), [&] {
+        idle = pair->server->is_idle();
+        if (idle) pair->server.reset();
+      });
+    }
     cpu_ns += static_cast<double>(pair->cpu_ns);
   }
   // The pool goes before the loops that it serves.

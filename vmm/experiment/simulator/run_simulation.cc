@@ -27,6 +27,7 @@ using loop::Result;
 
 constexpr uint64_t kCostsBytesMax = uint64_t{64} << 10;
 constexpr int kCheckRounds = 3;
+constexpr int64_t kCheckNs = 400'000'000;
 
 double us(double nanoseconds) { return nanoseconds / 1e3; }
 double us(int64_t nanoseconds) { return us(static_cast<double>(nanoseconds)); }
@@ -106,7 +107,10 @@ Result<void> print_check(const SimulationOptions& options, HostCosts costs) {
       "model", "error", "real", "model", "error", "real", "model", "error");
   for (const uint32_t pairs : {1U, 2U}) {
     for (const double rate : {1000.0, 5000.0, 20'000.0}) {
-      const RealRunOptions real_options = {.pairs = pairs, .rate = rate, .seed = options.seed};
+      const RealRunOptions real_options = {.pairs = pairs,
+                                           .rate = rate,
+                                           .duration_ns = std::min(kCheckNs, options.duration_ns),
+                                           .seed = options.seed};
       const auto real = middle_run(real_options);
       if (!real) return real.error();
       print_check_row(real_options, *real, simulate_block(check_model(real_options, cores), costs));

@@ -8,19 +8,20 @@ namespace skiff::vmm {
 void SimCore::add_ready(SimThread& thread) {
   thread.state_ = SimThread::State::kReady;
   ready_.push_back(&thread);
-  if (!busy_) run_next();
+  if (!busy_) run_next(/*from_idle=*/true);
 }
 
-void SimCore::run_next() {
+void SimCore::run_next(bool from_idle) {
   if (ready_.empty()) return;
   SimThread& thread = *ready_.front();
   ready_.pop_front();
   busy_ = true;
-  const int64_t change_ns = last_ == nullptr || last_ == &thread ? 0 : switch_ns_;
+  // Coming from idle has its own price.
+  const int64_t change_ns = from_idle || last_ == &thread ? 0 : switch_ns_;
   last_ = &thread;
   thread.state_ = SimThread::State::kRunning;
   thread.told_ = false;
-  const int64_t cpu_ns = thread.work_.begin(thread.was_asleep_);
+  const int64_t cpu_ns = thread.work_.begin(from_idle && thread.was_asleep_);
   thread.was_asleep_ = false;
   thread.cpu_ns_ += cpu_ns + change_ns;
   events_.after(cpu_ns + change_ns, [this, &thread] { finish_turn(thread); });
@@ -28,7 +29,7 @@ void SimCore::run_next() {
 
 void SimCore::finish_turn(SimThread& thread) {
   const bool more = thread.work_.end() || thread.told_;
-  if (more || thread.work_.sleep_ns == 0) return leave(thread, more);
+  if (more || thread.work_.sleep_ns == 0 || !ready_.empty()) return leave(thread, more);
   thread.cpu_ns_ += thread.work_.sleep_ns;
   events_.after(thread.work_.sleep_ns, [this, &thread] { leave(thread, thread.told_); });
 }
@@ -42,7 +43,7 @@ void SimCore::leave(SimThread& thread, bool more) {
     thread.state_ = SimThread::State::kAsleep;
     thread.was_asleep_ = true;
   }
-  run_next();
+  run_next(/*from_idle=*/false);
 }
 
 void SimThread::tell(int64_t wake_ns) {

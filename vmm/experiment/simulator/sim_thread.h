@@ -22,7 +22,7 @@ class SimCore {
   void add_ready(SimThread& thread);
 
  private:
-  void run_next();
+  void run_next(bool from_idle);
   void finish_turn(SimThread& thread);
   void leave(SimThread& thread, bool more);
 
@@ -36,11 +36,13 @@ class SimCore {
 class SimThread {
  public:
   struct Work {
-    // At the begin of a turn: takes what is to be done; its CPU time.
-    std::function<int64_t(bool was_asleep)> begin;
+    // At the begin of a turn: takes what is to be done; its CPU time. `from_idle`: it slept, and so
+    // did its core.
+    std::function<int64_t(bool from_idle)> begin;
     // At its end: what comes of it. True when there is more to do.
     std::function<bool()> end;
-    // CPU time to go to sleep after that, when there is no more. Who is told meanwhile does not.
+    // CPU time to go to sleep after that, when there is no more to do for the core either. Who is
+    // told meanwhile does not.
     int64_t sleep_ns = 0;
   };
   SimThread(EventQueue& events, SimCore& core, Work work)
