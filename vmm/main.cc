@@ -54,7 +54,8 @@ int execute(const BenchDiskCommand& command) {
 }
 
 int execute(const ExperimentCommand& command) {
-  SignalWatch::block_signals();
+  // Only what watches signals may block them.
+  if (command.options.task == ExperimentOptions::Task::kRun) SignalWatch::block_signals();
   return run_experiment(command.options, SKIFF_VERSION);
 }
 

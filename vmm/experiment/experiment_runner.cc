@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,12 +28,18 @@ namespace {
 constexpr int64_t kUsagePeriodNs = 500'000'000;
 constexpr uint32_t kFailuresInARow = 2;
 
+// The last line of what a child complained of that says more than how to get help.
+std::string last_words(const std::string& errors) {
+  std::string last;
+  std::istringstream lines(errors);
+  for (std::string line; std::getline(lines, line);)
+    if (!line.empty() && !line.starts_with("Try: ")) last = line;
+  return last;
+}
+
 // Why what this child gave does not count; empty when it does.
 std::string failure_of(const ChildOutcome& outcome) {
-  std::string last = outcome.err;
-  while (!last.empty() && (last.back() == '\n' || last.back() == '\r')) last.pop_back();
-  const size_t line = last.rfind('\n');
-  if (line != std::string::npos) last.erase(0, line + 1);
+  const std::string last = last_words(outcome.err);
   if (outcome.timed_out) return "It took longer than the experiment's \"timeout\"";
   if (outcome.too_long) return "It wrote more than 32 MiB";
   if (outcome.status == 0) return "";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // `skiff experiment` from parsed options to exit status.
 //
-// Thread: the main thread, with the signals of SignalWatch blocked. Ownership: none.
+// Thread: the main thread; for Task::kRun with the signals of SignalWatch blocked. Ownership: none.
 #pragma once
 
 #include <string>

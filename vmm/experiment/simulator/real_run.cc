@@ -167,15 +167,15 @@ class Generator {
  private:
   void start_due() {
     bool any = false;
-    while (next_ns_ <= static_cast<double>(loop_.now_ns())) {
-      const auto due_ns = static_cast<int64_t>(next_ns_);
-      if (due_ns >= end_ns_) return;
-      if (!wire_.out.push(due_ns)) break;  // Full: when something has come back.
+    const auto is_due = [this] { return next_ns_ <= static_cast<double>(loop_.now_ns()); };
+    const auto is_over = [this] { return next_ns_ >= static_cast<double>(end_ns_); };
+    while (is_due() && !is_over()) {
+      if (!wire_.out.push(static_cast<int64_t>(next_ns_))) break;  // Full: a little later.
       any = true;
       next_ns_ += random_.exponential(interval_ns_);
     }
     if (any && wire_.wants_doorbell.exchange(false)) wire_.doorbell.notify();
-    timer_.arm_at(static_cast<int64_t>(next_ns_));
+    if (!is_over()) timer_.arm_at(static_cast<int64_t>(next_ns_));
   }
 
   void finish() {
