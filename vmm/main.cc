@@ -16,6 +16,7 @@
 #include "vmm/experiment/run_experiment.h"
 #include "vmm/run.h"
 #include "vmm/signal_watch.h"
+#include "vmm/storage/run_storage.h"
 
 namespace {
 
@@ -57,6 +58,12 @@ int execute(const ExperimentCommand& command) {
   // Only what watches signals may block them.
   if (command.options.task == ExperimentOptions::Task::kRun) SignalWatch::block_signals();
   return run_experiment(command.options, SKIFF_VERSION);
+}
+
+int execute(const StorageCommand& command) {
+  SignalWatch::block_signals();
+  skiff::loop::set_log_level(command.options.log_level);
+  return run_storage(command.options);
 }
 
 int execute(const VersionCommand&) {

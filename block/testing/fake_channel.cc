@@ -52,7 +52,7 @@ void FakeChannel::submit(std::span<BlockRequest* const> batch) {
   ++backend_.submit_calls_;
   backend_.requests_ += static_cast<uint32_t>(batch.size());
   pending_.insert(pending_.end(), batch.begin(), batch.end());
-  if (backend_.options_.completion == FakeBackend::Completion::kNextTurn) complete_bh_.schedule();
+  if (backend_.completion_ == FakeBackend::Completion::kNextTurn) complete_bh_.schedule();
 }
 
 void FakeChannel::complete(size_t index) { end(index, perform(*pending_.at(index))); }

@@ -36,7 +36,9 @@ class FakeBackend final : public BlockBackend {
   };
 
   explicit FakeBackend(const Options& options)
-      : options_(options), bytes_(options.sectors * 512, std::byte{0}) {}
+      : options_(options),
+        completion_(options.completion),
+        bytes_(options.sectors * 512, std::byte{0}) {}
 
   uint64_t size_bytes() const override { return bytes_.size(); }
   bool is_read_only() const override { return options_.read_only; }
@@ -45,6 +47,7 @@ class FakeBackend final : public BlockBackend {
   loop::Result<std::unique_ptr<BlockChannel>> open_channel(loop::EventLoop& loop) override;
 
   void refuse_channels(bool refuse = true) { refuses_ = refuse; }
+  void hold() { completion_ = Completion::kManual; }  // From now on.
   std::vector<std::byte>& bytes() { return bytes_; }
   // The one that is open; there must be one.
   FakeChannel& channel();
@@ -60,6 +63,7 @@ class FakeBackend final : public BlockBackend {
  private:
   friend class FakeChannel;
   const Options options_;
+  Completion completion_;
   const std::string name_ = "fake";
   std::vector<std::byte> bytes_;
   std::vector<FakeChannel*> channels_;

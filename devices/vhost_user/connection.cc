@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <spdlog/fmt/fmt.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 
 #include <algorithm>
@@ -41,8 +42,12 @@ Result<VhostConnection> VhostConnection::connect(const std::string& path, int64_
                  fmt::format("\"{}\": A socket path has 1 to {} characters", path,
                              sizeof(address.sun_path) - 1));
   std::memcpy(address.sun_path, path.data(), path.size());
-  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  // A blocking one for the moment: it waits while others are in the back end's backlog.
+  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket) return Error::from_errno(errno, path);
+  const timeval patience{.tv_sec = timeout_ns / 1'000'000'000,
+                         .tv_usec = timeout_ns % 1'000'000'000 / 1000};
+  ::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
   if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     return Error::from_errno(errno, fmt::format("Connecting to the vhost-user back end {}", path));
   }

@@ -27,7 +27,7 @@ QueueRunner::Active::Active(QueueRunner& its_runner, Seat its_seat)
     : runner(its_runner),
       seat(std::move(its_seat)),
       serve_bh(seat.publisher->home(), Priority::kSubmission, [this] { runner.run(); }),
-      doorbell_watch(seat.publisher->home(), runner.doorbell_, Priority::kSubmission, [this] {
+      doorbell_watch(seat.publisher->home(), *runner.listens_to_, Priority::kSubmission, [this] {
         runner.metrics_.kicks.add(1);
         runner.run();
       }) {
@@ -46,6 +46,7 @@ void QueueRunner::assert_here() const {
 void QueueRunner::start(const QueueLayout& layout, uint64_t features, Seat seat) {
   SKIFF_CHECK(!is_running());
   failed_ = false;
+  listens_to_ = layout.doorbell != nullptr ? layout.doorbell : &doorbell_;
   active_.emplace(*this, std::move(seat));
   assert_here();
   if (layout.size == 0) return;

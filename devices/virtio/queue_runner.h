@@ -151,6 +151,7 @@ class QueueRunner final : private loop::Poller {
 
   const Options options_;
   const loop::EventNotifier doorbell_;
+  const loop::EventNotifier* listens_to_ = &doorbell_;  // Of this start.
   VirtQueue queue_;
   bool failed_ = false;
   int64_t reaped_ns_ = 0;     // Of the first completion that is not published yet; 0: none.

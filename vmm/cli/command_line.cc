@@ -17,6 +17,7 @@
 #include "vmm/config/config_file.h"
 #include "vmm/config/machine_config.h"
 #include "vmm/experiment/experiment_options.h"
+#include "vmm/storage/storage_options.h"
 
 namespace skiff::vmm {
 namespace {
@@ -30,6 +31,7 @@ struct RawArguments {
   DoctorCommand doctor;
   DiskBenchWords bench_disk;
   ExperimentWords experiment;
+  StorageWords storage;
 };
 
 void declare_run(CLI::App& run, RawArguments& raw) {
@@ -111,6 +113,23 @@ void declare_experiment(CLI::App& experiment, ExperimentWords& words) {
   option("--costs", words.costs, "COSTS.json", "Instead of measured ones, for --simulate");
 }
 
+void declare_storage(CLI::App& storage, StorageWords& words) {
+  const auto option = [&storage](const char* name, auto& target, const char* shape,
+                                 const char* help) {
+    return storage.add_option(name, target, help)->type_name(shape)->allow_extra_args(false);
+  };
+  option("--socket", words.sockets, "PATH", "Where the next --disk is served; repeatable")
+      ->required();
+  option("--disk", words.disks, "path=FILE|URL[,queues=N][,...]",
+         "A disk, as for skiff run --disk (16 queues by default); repeatable")
+      ->required();
+  option("--iothread", words.iothreads, "id=NAME[,...]",
+         "A thread that serves queues, as for skiff run; repeatable");
+  option("--workers", words.workers, "MAX[,min=N][,cpus=LIST][,sched=POLICY]",
+         "Threads for blocking calls, as for skiff run");
+  option("--log", words.log, "LEVEL", "trace, debug, info, warn (default), error or off");
+}
+
 // The command line says more than the file: it comes second, and single values replace the file's.
 Result<MachineConfig> build_config(const RawArguments& raw) {
   MachineConfig config;
@@ -160,6 +179,8 @@ Command parse_command_line(int argc, const char* const* argv) {
   declare_bench_disk(*disk, raw.bench_disk);
   CLI::App* experiment = app.add_subcommand("experiment", "Measure what a file declares");
   declare_experiment(*experiment, raw.experiment);
+  CLI::App* storage = app.add_subcommand("storage", "Serve disks to other machines (vhost-user)");
+  declare_storage(*storage, raw.storage);
   CLI::App* version = app.add_subcommand("version", "Print the version");
   declare_run(*run, raw);
   declare_doctor(*doctor, raw.doctor);
@@ -178,6 +199,11 @@ Command parse_command_line(int argc, const char* const* argv) {
     auto options = parse_experiment_words(raw.experiment);
     if (!options) return refuse(options.error());
     return ExperimentCommand{*std::move(options)};
+  }
+  if (storage->parsed()) {
+    auto options = parse_storage(raw.storage);
+    if (!options) return refuse(options.error());
+    return StorageCommand{*std::move(options)};
   }
   auto config = build_config(raw);
   if (!config) return refuse(config.error());

@@ -10,6 +10,7 @@
 #include "vmm/bench/disk_bench_options.h"
 #include "vmm/config/machine_config.h"
 #include "vmm/experiment/experiment_options.h"
+#include "vmm/storage/storage_options.h"
 
 namespace skiff::vmm {
 
@@ -27,13 +28,16 @@ struct BenchDiskCommand {
 struct ExperimentCommand {
   ExperimentOptions options;
 };
+struct StorageCommand {
+  StorageOptions options;
+};
 struct VersionCommand {};
 // Help was shown (0) or the words were wrong and that was said (120).
 struct ExitCommand {
   int status = 0;
 };
 using Command = std::variant<ExitCommand, RunCommand, DoctorCommand, BenchDiskCommand,
-                             ExperimentCommand, VersionCommand>;
+                             ExperimentCommand, StorageCommand, VersionCommand>;
 
 // Prints help and errors itself, errors on stderr.
 Command parse_command_line(int argc, const char* const* argv);

@@ -117,7 +117,8 @@ void VirtioBlk::fill_config(const Options& options) {
   const uint32_t block_sectors = std::max<uint32_t>(limits.physical_block_bytes / kSectorBytes, 1);
   capacity_sectors_ = shared_.image->size_bytes() / kSectorBytes;
   config_.size_max = kSegmentBytesMax;
-  config_.seg_max = std::min<uint32_t>(options.queue_size - kOtherDescriptors, kSegmentsMax);
+  config_.seg_max = std::min(
+      {uint32_t{options.queue_size} - kOtherDescriptors, kSegmentsMax, options.segments_max});
   config_.blk_size = kSectorBytes;
   config_.physical_block_exp = static_cast<uint8_t>(std::bit_width(block_sectors) - 1);
   config_.min_io_size = static_cast<uint16_t>(std::min<uint32_t>(block_sectors, UINT16_MAX));

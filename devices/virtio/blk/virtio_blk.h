@@ -42,6 +42,7 @@ class VirtioBlk final : public VirtioDevice, private PublisherSource {
     std::string serial;               // At most 20 bytes; seen by the guest in /dev/disk/by-id.
     uint16_t queue_size = 256;        // A power of two from 4 to 1024.
     bool timed = true;                // False only to find out what measuring costs.
+    uint32_t segments_max = 254;      // Of a request; fewer where queues may be shorter than ours.
     bool discard = true;              // Offer what gives room in the image back, if it can.
     block::ErrorPolicies errors;      // kStop calls `stopped`, once until retry_failed().
     std::function<void(const BlkStop&)> stopped = {};  // On the home loop of some queue.

@@ -70,6 +70,15 @@ void ServerProcess::kill() {
   pid_ = -1;
 }
 
+int ServerProcess::terminate() {
+  if (pid_ < 0) return -1;
+  ::kill(pid_, SIGTERM);
+  int status = 0;
+  waitpid(pid_, &status, 0);
+  pid_ = -1;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
 void ServerProcess::restart() {
   kill();
   start();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// ServerProcess: nbdkit or qemu-nbd as a child, on a unix socket, killed when it goes.
+// ServerProcess: nbdkit, qemu-nbd or skiff storage as a child, on a unix socket, killed when it
+// goes.
 //
 // Thread: the test's main one (the child dies with it). Ownership: owns the child.
 #pragma once
@@ -19,8 +20,9 @@ class ServerProcess {
   ServerProcess(const ServerProcess&) = delete;
   ServerProcess& operator=(const ServerProcess&) = delete;
 
-  void kill();     // With SIGKILL, and waits for its end.
-  void restart();  // Killed or not.
+  void kill();      // With SIGKILL, and waits for its end.
+  int terminate();  // With SIGTERM; its exit status.
+  void restart();   // Killed or not.
   const std::string& socket() const { return socket_; }
   std::string url(const std::string& export_name = "") const {
     return "nbd+unix:///" + export_name + "?socket=" + socket_;
