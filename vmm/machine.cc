@@ -3,6 +3,7 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include <algorithm>
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
@@ -42,6 +43,12 @@ using loop::Task;
 
 // Disks end what they have in flight within this time, or the user hears of it.
 constexpr int64_t kEndOverdueNs = 3'000'000'000;
+
+// With a process that serves a disk.
+bool shares_memory(const MachineConfig& config) {
+  return std::ranges::any_of(config.disks,
+                             [](const DiskConfig& disk) { return !disk.vhost_user.empty(); });
+}
 
 // Waits for one callback. Lives in the coroutine's frame.
 class CallbackAwaiter {
@@ -90,7 +97,8 @@ Result<void> Machine::build(Surroundings surroundings) {
   vm_ = *std::move(vm);
   auto memory = MemorySlots::create(*vm_, {.size_bytes = config_.memory.size_bytes,
                                            .prealloc = config_.memory.prealloc,
-                                           .lock = config_.memory.mlock});
+                                           .lock = config_.memory.mlock,
+                                           .shared = shares_memory(config_)});
   if (!memory) return memory.error();
   memory_ = *std::move(memory);
   SKIFF_RETURN_IF_ERROR(vm_->add_interrupt_controllers());
@@ -115,6 +123,7 @@ Result<void> Machine::build_devices(Surroundings surroundings) {
   for (uint32_t index = 0; index < topology_.cpus; ++index)
     parts.apic_ids.push_back(apic_id_of(topology_, index));
   parts.physical_address_bits = physical_address_bits(system_->supported_cpuid());
+  parts.shared_memory = memory_->shared_regions();
   parts.console_ports = std::move(surroundings.console_ports);
   parts.serial_tail = surroundings.serial_tail;
   auto devices = MachineDevices::create(config_, std::move(parts));

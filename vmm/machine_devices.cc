@@ -27,6 +27,7 @@
 #include "devices/pci/pci_hotplug.h"
 #include "devices/rtc/cmos_rtc.h"
 #include "devices/serial/uart16550.h"
+#include "devices/vhost_user/vhost_user_blk.h"
 #include "devices/virtio/console/console_port.h"
 #include "devices/virtio/console/virtio_console.h"
 #include "devices/virtio/rng/virtio_rng.h"
@@ -39,6 +40,7 @@
 #include "loop/event_loop.h"
 #include "loop/log.h"
 #include "loop/result.h"
+#include "loop/worker_pool.h"
 #include "vmm/char_console_backend.h"
 #include "vmm/config/machine_config.h"
 #include "vmm/console_ports.h"
@@ -240,6 +242,10 @@ Result<void> MachineDevices::add_disks(const MachineConfig& config) {
   SKIFF_RETURN_IF_ERROR(pio_.add(devices::PciHotplug::kBasePort, devices::PciHotplug::kSizeBytes,
                                  disk_hotplug_->registers()));
   for (const DiskConfig& disk : config.disks) {
+    if (!disk.vhost_user.empty()) {
+      SKIFF_RETURN_IF_ERROR(add_vhost_disk(disk));
+      continue;
+    }
     auto device = disks_->make_disk(disk);
     if (!device) return device.error();
     if (disk.bus == DeviceBus::kPci)
@@ -248,6 +254,35 @@ Result<void> MachineDevices::add_disks(const MachineConfig& config) {
       SKIFF_RETURN_IF_ERROR(add_virtio(**device, disk.bus));
   }
   return {};
+}
+
+Result<void> MachineDevices::add_vhost_disk(const DiskConfig& disk) {
+  if (!vhost_workers_) {
+    auto workers = loop::WorkerPool::create({.name = "vhost", .min_workers = 1, .max_workers = 4});
+    if (!workers) return workers.error();
+    vhost_workers_ = *std::move(workers);
+  }
+  const auto vcpus = static_cast<uint32_t>(surroundings_.apic_ids.size());
+  auto device = devices::VhostUserBlk::create(
+      {.main_loop = &surroundings_.main_loop,
+       .pool = vhost_workers_.get(),
+       .socket = disk.vhost_user,
+       .name = fmt::format("vhost-user disk {}", disk.vhost_user),
+       .queues = static_cast<uint16_t>(disk.queues != 0 ? disk.queues : vcpus),
+       .queue_size = disk.queue_size,
+       .memory = surroundings_.shared_memory});
+  if (!device) return device.error().with_context("disk");
+  vhost_disks_.push_back(device->get());
+  virtio_.push_back(*std::move(device));
+  return add_virtio(*virtio_.back(), disk.bus);
+}
+
+Task<void> MachineDevices::close_vhost_disks() {
+  for (devices::VhostUserBlk* disk : vhost_disks_) {
+    loop::OneShot<bool> closed(surroundings_.main_loop);
+    disk->close([&closed] { closed.set(true); });
+    co_await closed;
+  }
 }
 
 Result<void> MachineDevices::add_consoles(const MachineConfig& config) {
@@ -343,6 +378,7 @@ Task<void> MachineDevices::shut_down() {
   co_await disk_hotplug_->shut_down(waiting_for_);
   co_await reset_all();
   co_await disks_->leave_drains();
+  co_await close_vhost_disks();
   // Nobody waits for ever for a reader that does not read.
   constexpr int kTurnsMax = 100;
   constexpr int64_t kTurnNs = 10'000'000;

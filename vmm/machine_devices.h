@@ -23,6 +23,7 @@
 #include "devices/core/irq_line.h"
 #include "devices/pci/pci_bus.h"
 #include "devices/rtc/wall_clock.h"
+#include "devices/vhost_user/vhost_user_blk.h"
 #include "devices/virtio/console/virtio_console.h"
 #include "devices/virtio/virtio_device.h"
 #include "firmware/acpi/tables.h"
@@ -30,6 +31,7 @@
 #include "loop/event_loop.h"
 #include "loop/result.h"
 #include "loop/task.h"
+#include "loop/worker_pool.h"
 #include "vmm/char_console_backend.h"
 #include "vmm/config/machine_config.h"
 #include "vmm/console_ports.h"
@@ -63,6 +65,8 @@ class MachineDevices {
     std::function<void()> visit_vcpus = {};
     std::vector<uint32_t> apic_ids;
     uint32_t physical_address_bits = 36;
+    // The memory, as other processes may map it; empty: they may not.
+    std::vector<devices::SharedRegion> shared_memory = {};
     std::vector<ConsolePortSpec> console_ports;  // Besides the configuration's.
     SerialTail* serial_tail = nullptr;           // COM1, when the configuration has none.
   };
@@ -103,6 +107,9 @@ class MachineDevices {
   loop::Result<void> add_serial(std::unique_ptr<devices::CharBackend> host);
   loop::Result<void> add_debug_console(const std::string& backend);
   loop::Result<void> add_disks(const MachineConfig& config);
+  // One that another process serves.
+  loop::Result<void> add_vhost_disk(const DiskConfig& disk);
+  loop::Task<void> close_vhost_disks();
   loop::Result<void> add_consoles(const MachineConfig& config);
   loop::Result<void> add_rng();
   loop::Result<void> add_virtio(devices::VirtioDevice& added, DeviceBus bus);
@@ -123,7 +130,9 @@ class MachineDevices {
   std::vector<std::unique_ptr<devices::CharPort>> char_ports_;
   std::vector<std::unique_ptr<CharConsoleBackend>> console_backends_;
   std::unique_ptr<MachineDisks> disks_;
-  std::vector<std::unique_ptr<devices::VirtioDevice>> virtio_;  // But for disks.
+  std::unique_ptr<loop::WorkerPool> vhost_workers_;             // Goes after those that use it.
+  std::vector<std::unique_ptr<devices::VirtioDevice>> virtio_;  // But for disks of our own.
+  std::vector<devices::VhostUserBlk*> vhost_disks_;
   std::unique_ptr<devices::PciBus> pci_;
   std::unique_ptr<DiskHotplug> disk_hotplug_;
   std::vector<std::unique_ptr<devices::Device>> devices_;  // Platform devices and transports.

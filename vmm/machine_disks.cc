@@ -76,6 +76,9 @@ Result<void> MachineDisks::start_threads() {
 }
 
 Result<devices::VirtioDevice*> MachineDisks::make_disk(const DiskConfig& config) {
+  if (!config.vhost_user.empty())
+    return Error(ErrorKind::kUnsupported,
+                 "disk: vhost-user= cannot be added to a machine that runs; give it to skiff run");
   // The first disk may come while the machine runs.
   if (!workers_) SKIFF_RETURN_IF_ERROR(start_threads());
   auto image = block::open_image(image_options(config), *workers_);

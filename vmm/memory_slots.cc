@@ -4,6 +4,7 @@
 #include <spdlog/fmt/fmt.h>
 #include <sys/mman.h>
 #include <sys/sysinfo.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "devices/core/guest_memory.h"
+#include "loop/memory_file.h"
 #include "loop/memory_lock.h"
 #include "loop/result.h"
 #include "loop/thread.h"
@@ -106,7 +108,7 @@ Result<void> preallocate(std::byte* start, uint64_t size_bytes) {
 }
 
 // Where the kernel can use huge pages: guest and host address agree modulo 2 MiB.
-std::byte* map_aligned(uint64_t size_bytes) {
+std::byte* map_aligned(uint64_t size_bytes, int file, uint64_t file_offset) {
   const uint64_t room = size_bytes + kHugePageBytes;
   void* const raw = ::mmap(nullptr, room, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -117,7 +119,14 @@ std::byte* map_aligned(uint64_t size_bytes) {
   if (start > from) ::munmap(bytes, start - from);
   const uint64_t tail = from + room - (start + size_bytes);
   if (tail > 0) ::munmap(bytes + (start - from) + size_bytes, tail);
-  return bytes + (start - from);
+  std::byte* const aligned = bytes + (start - from);
+  if (file >= 0 &&
+      ::mmap(aligned, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE,
+             file, static_cast<off_t>(file_offset)) != aligned) {
+    ::munmap(aligned, size_bytes);
+    return nullptr;
+  }
+  return aligned;
 }
 
 }  // namespace
@@ -126,6 +135,12 @@ Result<std::unique_ptr<MemorySlots>> MemorySlots::create(Vm& vm, const MemoryOpt
   const uint32_t address_bits = physical_address_bits(vm.system().supported_cpuid());
   SKIFF_RETURN_IF_ERROR(check_size(options.size_bytes, address_bits));
   std::unique_ptr<MemorySlots> slots(new MemorySlots(vm));
+  if (options.shared) {
+    // Nobody that it is shared with can take it away.
+    auto file = loop::create_sealed_memory("guest-ram", options.size_bytes);
+    if (!file) return file.error();
+    slots->file_ = *std::move(file);
+  }
   SKIFF_RETURN_IF_ERROR(slots->add(0, low_ram_bytes(options.size_bytes), options));
   if (const uint64_t high = high_ram_bytes(options.size_bytes); high > 0)
     SKIFF_RETURN_IF_ERROR(slots->add(kHighRamBase, high, options));
@@ -140,9 +155,21 @@ MemorySlots::~MemorySlots() {
   for (const devices::GuestRegion& region : regions_) ::munmap(region.host, region.size_bytes);
 }
 
+std::vector<devices::SharedRegion> MemorySlots::shared_regions() const {
+  std::vector<devices::SharedRegion> shared;
+  uint64_t offset = 0;
+  for (const devices::GuestRegion& region : regions_) {
+    if (!file_) break;
+    shared.push_back({.region = region, .fd = file_.get(), .file_offset = offset});
+    offset += region.size_bytes;
+  }
+  return shared;
+}
+
 Result<void> MemorySlots::add(uint64_t guest_base, uint64_t size_bytes,
                               const MemoryOptions& options) {
-  std::byte* const host = map_aligned(size_bytes);
+  const uint64_t file_offset = std::exchange(file_bytes_, file_bytes_ + size_bytes);
+  std::byte* const host = map_aligned(size_bytes, file_.get(), file_offset);
   if (host == nullptr)
     return Error::from_errno(errno,
                              fmt::format("Allocating {} MiB of guest memory", size_bytes / kMiB));

@@ -13,6 +13,7 @@
 #include "devices/core/guest_memory.h"
 #include "loop/memory_lock.h"
 #include "loop/result.h"
+#include "loop/unique_fd.h"
 #include "vmm/kvm/vm.h"
 
 namespace skiff::vmm {
@@ -22,6 +23,7 @@ struct MemoryOptions {
   bool prealloc = false;   // Touch every page before the guest starts.
   bool lock = false;       // mlock: never swapped. Implies prealloc.
   bool huge_pages = true;  // Ask for transparent huge pages.
+  bool shared = false;     // In a memfd, so that other processes may map it too.
 };
 
 class MemorySlots {
@@ -34,12 +36,16 @@ class MemorySlots {
   MemorySlots& operator=(const MemorySlots&) = delete;
 
   const devices::GuestMemory& memory() const { return memory_; }
+  // With `shared`: where the memory is in its file; else empty.
+  std::vector<devices::SharedRegion> shared_regions() const;
 
  private:
   explicit MemorySlots(Vm& vm) : vm_(vm) {}
   loop::Result<void> add(uint64_t guest_base, uint64_t size_bytes, const MemoryOptions& options);
 
   Vm& vm_;
+  loop::UniqueFd file_;  // With `shared`: of all regions, one after the other.
+  uint64_t file_bytes_ = 0;
   std::vector<devices::GuestRegion> regions_;
   std::vector<loop::MemoryLock> locks_;
   devices::GuestMemory memory_;

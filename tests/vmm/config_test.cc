@@ -94,7 +94,8 @@ TEST(MachineConfig, EveryErrorNamesOptionKeyValueAndWhatIsAllowed) {
             "disk: format=\"qcow2\" is not possible (allowed: raw)");
   EXPECT_EQ(error_of("disk", "readonly=on"), "disk: no path (write --disk path=FILE)");
   EXPECT_EQ(error_of("disk", "path=x,cache=none"),
-            "disk: unknown key \"cache\" (allowed: path, format, readonly, direct, "
+            "disk: unknown key \"cache\" (allowed: path, vhost-user, format, readonly, "
+            "direct, "
             "engine, serial, rerror, werror, reconnect-delay, reply-timeout, fault, bus, queues, "
             "queue-size, submit, iothreads, map, steer, discard, iops, iops-read, "
             "iops-write, iops-burst, bps, bps-read, bps-write, bps-burst)");

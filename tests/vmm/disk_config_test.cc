@@ -151,6 +151,16 @@ TEST(DiskConfig, ContradictionsAreRefused) {
   EXPECT_EQ(contradiction({"io0", "io0"}, "a"), "iothread: id \"io0\" is given twice");
 }
 
+TEST(DiskConfig, DiskOfAnotherProcessTakesOnlyWhatIsOurs) {
+  MachineConfig config;
+  ASSERT_TRUE(apply(config, "disk", "vhost-user=/run/d.sock,queues=4,queue-size=128,bus=mmio"));
+  EXPECT_EQ(config.disks[0].vhost_user, "/run/d.sock");
+  EXPECT_EQ(config.disks[0].queues, 4u);
+  EXPECT_NE(error_of("disk", "vhost-user=/run/d.sock,engine=sync").find("engine="),
+            std::string::npos);
+  EXPECT_NE(error_of("disk", "path=a.img,vhost-user=/run/d.sock").find("path="), std::string::npos);
+}
+
 TEST(DiskConfig, UnknownIothreadIsNamedWithThoseThatThereAre) {
   EXPECT_EQ(contradiction({}, "a,iothreads=io0"),
             "disk a: no IOThread \"io0\" (add --iothread id=io0)");

@@ -152,6 +152,19 @@ Result<void> check_placement(const DiskConfig& disk) {
   return {};
 }
 
+// What is served elsewhere is set up there.
+Result<void> check_vhost_user(const std::vector<KeyValue>& pairs) {
+  constexpr std::array<std::string_view, 4> kAllowed = {"vhost-user", "queues", "queue-size",
+                                                        "bus"};
+  for (const KeyValue& pair : pairs)
+    if (std::ranges::find(kAllowed, pair.key) == kAllowed.end())
+      return invalid(
+          fmt::format("disk: {}= is the back end's business with vhost-user= (queues=, "
+                      "queue-size= and bus= are ours)",
+                      pair.key));
+  return {};
+}
+
 }  // namespace
 
 std::string_view disk_submit_name(DiskSubmit submit) {
@@ -170,6 +183,8 @@ Result<DiskConfig> parse_disk(const std::vector<KeyValue>& pairs) {
   std::vector<Field> fields = {
       Field{"path", "a file, a block device, an NBD URL, or null:size=SIZE[,,latency=TIME]",
             [&](auto text) { return assign_text(disk.path, text); }},
+      Field{"vhost-user", "the socket of a vhost-user-blk back end",
+            [&](auto text) { return assign_text(disk.vhost_user, text); }},
       Field{"format", "raw", [&](auto text) { return disk.format_given = (text == "raw"); }},
       Field{"readonly", kSwitchValues,
             [&](auto text) { return assign_switch(disk.readonly, text); }},
@@ -198,7 +213,11 @@ Result<DiskConfig> parse_disk(const std::vector<KeyValue>& pairs) {
   add_throttle_fields(fields, disk.throttle);
   if (auto applied = apply_fields("disk", pairs, fields); !applied)
     return fault_error.value_or(applied.error());
-  if (disk.path.empty()) return invalid("disk: no path (write --disk path=FILE)");
+  if (!disk.vhost_user.empty()) {
+    SKIFF_RETURN_IF_ERROR(check_vhost_user(pairs));
+  } else if (disk.path.empty()) {
+    return invalid("disk: no path (write --disk path=FILE)");
+  }
   SKIFF_RETURN_IF_ERROR(check_placement(disk));
   return disk;
 }

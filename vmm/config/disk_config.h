@@ -55,6 +55,8 @@ inline constexpr uint32_t kIothreadsMax = 255;
 
 struct DiskConfig {
   std::string path;
+  std::string
+      vhost_user;  // A back end's socket instead of a path: another process serves the disk.
   bool format_given =
       false;  // "raw" is the only format; said or not decides what a qcow2 magic means.
   bool readonly = false;

@@ -193,7 +193,8 @@ constexpr std::array<OptionInfo, 18> kOptions = {{
     {"memory", kPairs, "size", false, "SIZE[,prealloc=on][,mlock=on]", "Guest RAM, like 512M or 4G",
      apply_memory},
     {"disk", kPairs, "path", true,
-     "path=FILE|URL[,format=raw][,readonly=on][,direct=on][,engine=NAME][,serial=TEXT]"
+     "path=FILE|URL|vhost-user=SOCKET[,format=raw][,readonly=on][,direct=on][,engine=NAME]"
+     "[,serial=TEXT]"
      "[,rerror=POLICY][,werror=POLICY][,fault=RULES][,iops[-read|-write|-burst]=N]"
      "[,bps[-read|-write|-burst]=SIZE][,reconnect-delay=SECONDS][,reply-timeout=SECONDS]"
      "[,bus=pci|mmio][,queues=N|auto][,queue-size=N][,submit=auto|iothread|vcpu|poll]"

@@ -30,6 +30,7 @@ Result<void> check_disk(const DiskConfig& disk) {
   const auto refuse = [&](std::string_view what) {
     return Error(ErrorKind::kInvalidArgument, fmt::format("disk {}: {}", disk.path, what));
   };
+  if (!disk.vhost_user.empty()) return refuse("vhost-user= is for skiff run; give path=");
   const auto stops = [](block::ErrorPolicy policy) {
     return policy == block::ErrorPolicy::kStop || policy == block::ErrorPolicy::kEnospc;
   };
