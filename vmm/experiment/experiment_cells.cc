@@ -108,12 +108,10 @@ Result<void> check_disk(const ExperimentRun& run, const std::vector<Label>& opti
 class Expansion {
  public:
   Expansion(const ExperimentPlan& plan, const Texts& paths) : plan_(plan), paths_(paths) {
-    std::map<std::string, std::set<std::string>> seen;
+    // What only differs from run to run is said by the run's name.
     for (const ExperimentRun& run : plan.runs)
       for (const ExperimentAxis& axis : run.axes)
-        seen[axis.option].insert(axis.values.begin(), axis.values.end());
-    for (const auto& [option, values] : seen)
-      if (values.size() > 1) varying_.insert(option);
+        if (axis.values.size() > 1) varying_.insert(axis.option);
   }
 
   Result<void> add_run(const ExperimentRun& run) {
