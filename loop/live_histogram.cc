@@ -17,10 +17,10 @@ void add(std::atomic<uint64_t>& to, uint64_t amount) {
 
 }  // namespace
 
-void LiveHistogram::record(int64_t latency_ns) {
+void LiveHistogram::record(int64_t latency_ns, uint64_t times) {
   const auto positive_ns = static_cast<uint64_t>(std::max<int64_t>(0, latency_ns));
-  add(counts_[LatencyHistogram::bucket_of(positive_ns)], 1);
-  add(sum_ns_, positive_ns);
+  add(counts_[LatencyHistogram::bucket_of(positive_ns)], times);
+  add(sum_ns_, positive_ns * times);
   if (latency_ns > max_ns_.load(std::memory_order_relaxed))
     max_ns_.store(latency_ns, std::memory_order_relaxed);
 }

@@ -17,7 +17,8 @@ namespace skiff::loop {
 
 class LiveHistogram {
  public:
-  void record(int64_t latency_ns);  // O(1), no allocation; below 0 counts as 0.
+  // O(1), no allocation; below 0 counts as 0. `times`: for how many it stands.
+  void record(int64_t latency_ns, uint64_t times = 1);
   LatencyHistogram snapshot() const;
 
  private:

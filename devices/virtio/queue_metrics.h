@@ -48,9 +48,9 @@ using StageCounts = std::array<uint64_t, kStageBuckets>;
 
 class StageHistogram {
  public:
-  void record(int64_t time_ns) {
+  void record(int64_t time_ns, uint64_t times) {
     const auto width = std::bit_width(static_cast<uint64_t>(std::max<int64_t>(time_ns, 0)));
-    counts_[std::min<size_t>(static_cast<size_t>(width), kStageBuckets - 1)].add(1);
+    counts_[std::min<size_t>(static_cast<size_t>(width), kStageBuckets - 1)].add(times);
   }
   StageCounts counts() const {
     StageCounts counts{};
@@ -67,8 +67,9 @@ struct QueueMetrics {
   MetricCounter interrupts;  // That it asked its transport for.
   std::array<StageHistogram, kQueueStages> stages;
 
-  void record(QueueStage stage, int64_t time_ns) {
-    stages[static_cast<size_t>(stage)].record(time_ns);
+  // `times`: for how many it stands.
+  void record(QueueStage stage, int64_t time_ns, uint64_t times = 1) {
+    stages[static_cast<size_t>(stage)].record(time_ns, times);
   }
 };
 

@@ -93,7 +93,7 @@ void QueueRunner::schedule() {
 void QueueRunner::kick(int64_t since_ns) {
   assert_here();
   metrics_.kicks.add(1);
-  if (since_ns != 0) metrics_.record(QueueStage::kDoorbellToPop, time_ns() - since_ns);
+  if (since_ns != 0) metrics_.record(QueueStage::kDoorbellToPop, now_ns() - since_ns);
   if (active_->serving) return active_->serve_bh.schedule();
   run();
 }
@@ -169,19 +169,19 @@ void QueueRunner::publish_now() {
 bool QueueRunner::publish_used() {
   assert_here();
   const bool wanted = queue_.publish_used();
-  if (reaped_ns_ == 0 && !wanted) return false;
-  const int64_t now_ns = time_ns();
-  if (reaped_ns_ != 0)
-    metrics_.record(QueueStage::kReapToUsed, now_ns - std::exchange(reaped_ns_, 0));
-  if (!wanted) return false;
-  published_ns_ = now_ns;
-  metrics_.interrupts.add(1);
-  return true;
+  if (wanted) metrics_.interrupts.add(1);
+  if (reaped_weight_ == 0) return wanted;
+  const uint32_t weight = std::exchange(reaped_weight_, 0);
+  published_ns_ = now_ns();
+  published_weight_ = wanted ? weight : 0;
+  metrics_.record(QueueStage::kReapToUsed, published_ns_ - reaped_ns_, weight);
+  return wanted;
 }
 
 void QueueRunner::published() {
-  if (published_ns_ != 0)
-    metrics_.record(QueueStage::kUsedToInterrupt, time_ns() - std::exchange(published_ns_, 0));
+  if (published_weight_ != 0)
+    metrics_.record(QueueStage::kUsedToInterrupt, now_ns() - published_ns_,
+                    std::exchange(published_weight_, 0));
   if (active_->draining && queue_.in_flight() == 0 && !active_->drain_reported) {
     active_->drain_reported = true;
     active_->seat.handler->queue_drained(*this);

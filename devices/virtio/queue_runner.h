@@ -57,7 +57,6 @@ class QueueRunner final : private loop::Poller {
     std::string name;  // Of the device, for messages.
     QueueIndex index = 0;
     uint16_t size_max = 256;
-    bool timed = true;  // False only to find out what measuring costs.
   };
   // A place to be at work.
   struct Seat {
@@ -101,14 +100,12 @@ class QueueRunner final : private loop::Poller {
   void kick(int64_t since_ns = 0);
   // Finishes a chain in flight; the guest sees it, with at most one interrupt, in the next turn.
   void complete(uint16_t head, uint32_t written_bytes);
-  // For the metrics: the time, 0 when nothing is to be timed.
-  int64_t time_ns() const { return options_.timed ? active_->seat.publisher->home().now_ns() : 0; }
-  // A request's time with the device, for the metrics.
-  void note_reaped(int64_t submitted_ns, int64_t now_ns) {
-    // The first of a batch stands for all of it.
-    if (reaped_ns_ != 0 || now_ns == 0) return;
+  // For the metrics: a batch that stands for so many has had its first completion.
+  void note_reaped(int64_t submitted_ns, int64_t now_ns, uint32_t weight) {
+    if (reaped_weight_ != 0) return;
+    reaped_weight_ = weight;
     reaped_ns_ = now_ns;
-    metrics_.record(QueueStage::kDeviceToReap, now_ns - submitted_ns);
+    metrics_.record(QueueStage::kDeviceToReap, now_ns - submitted_ns, weight);
   }
   QueueMetrics& metrics() { return metrics_; }
 
@@ -133,6 +130,7 @@ class QueueRunner final : private loop::Poller {
   QueueRunner(const Options& options, loop::EventNotifier doorbell)
       : options_(options), doorbell_(std::move(doorbell)), queue_(*options.memory) {}
   void assert_here() const;
+  int64_t now_ns() const { return active_->seat.publisher->home().now_ns(); }
   void run();
   void schedule_publish();
   void publish_now();
@@ -154,8 +152,12 @@ class QueueRunner final : private loop::Poller {
   const loop::EventNotifier* listens_to_ = &doorbell_;  // Of this start.
   VirtQueue queue_;
   bool failed_ = false;
-  int64_t reaped_ns_ = 0;     // Of the first completion that is not published yet; 0: none.
-  int64_t published_ns_ = 0;  // Of a publication whose interrupt is being sent; 0: none.
+  // Of the first timed completion that is not published yet; no weight: there is none.
+  uint32_t reaped_weight_ = 0;
+  int64_t reaped_ns_ = 0;
+  // Of a timed publication whose interrupt is being sent; no weight: there is none.
+  uint32_t published_weight_ = 0;
+  int64_t published_ns_ = 0;
   QueueMetrics metrics_;
   std::optional<Active> active_;
 };

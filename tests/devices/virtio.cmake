@@ -11,6 +11,7 @@ skiff_test(virtio_tests
     virtio/console/fd_console_backend_test.cc
     virtio/console/virtio_console_test.cc
     virtio/queue_set_test.cc
+    virtio/timing_budget_test.cc
     virtio/rng/virtio_rng_test.cc
   LINK skiff_virtio_testing)
 

@@ -114,14 +114,20 @@ Served BlkQueue::serve(QueueRunner& runner) {
     return Served::kBlocked;
   }
   if (channel_ == nullptr) return Served::kBroken;
-  const int64_t popping_ns = runner.time_ns();
+  const bool timed = shared_.timed && timing_.wants_next();
+  const int64_t popping_ns = timed ? home_.loop().now_ns() : 0;
   const Served served = pop_batch(runner);
   if (batch_.empty()) return served;
-  const int64_t submitting_ns = runner.time_ns();
-  submit_batch(submitting_ns);
-  if (submitting_ns == 0) return served;
-  runner.metrics().record(QueueStage::kPopToSubmit, submitting_ns - popping_ns);
-  runner.metrics().record(QueueStage::kSubmitToDevice, runner.time_ns() - submitting_ns);
+  if (!timed) {
+    submit_batch(0, 0);
+    return served;
+  }
+  const int64_t submitting_ns = home_.loop().now_ns();
+  const uint32_t weight = timing_.begin(submitting_ns, batch_.size());
+  submit_batch(submitting_ns, weight);
+  const int64_t submitted_ns = home_.loop().now_ns();
+  runner.metrics().record(QueueStage::kPopToSubmit, submitting_ns - popping_ns, weight);
+  runner.metrics().record(QueueStage::kSubmitToDevice, submitted_ns - submitting_ns, weight);
   return served;
 }
 
@@ -139,8 +145,12 @@ Served BlkQueue::pop_batch(QueueRunner& runner) {
   return Served::kMore;
 }
 
-void BlkQueue::submit_batch(int64_t now_ns) {
-  for (block::BlockRequest* io : batch_) static_cast<Slot*>(io->owner)->started_ns = now_ns;
+void BlkQueue::submit_batch(int64_t now_ns, uint32_t weight) {
+  for (block::BlockRequest* io : batch_) {
+    auto& slot = *static_cast<Slot*>(io->owner);
+    slot.started_ns = now_ns;
+    slot.weight = weight;
+  }
   in_flight_ += static_cast<uint32_t>(batch_.size());
   channel_->submit(batch_);
   batch_.clear();
@@ -195,11 +205,13 @@ void BlkQueue::on_io_done(block::BlockRequest& io, int32_t result) {
   Slot& slot = *static_cast<Slot*>(io.owner);
   BlkQueue& self = *slot.queue;
   self.home_.assert_here();
-  const int64_t now_ns = slot.runner->time_ns();
-  const auto kind = static_cast<size_t>(blk_op_kind(io.op));
-  if (now_ns != 0) self.metrics_.latency[kind].record(now_ns - slot.started_ns);
   self.metrics_.completions[static_cast<size_t>(self.mode_)].add(1);
-  slot.runner->note_reaped(slot.started_ns, now_ns);
+  if (slot.weight != 0) {
+    const int64_t now_ns = self.home_.loop().now_ns();
+    const auto kind = static_cast<size_t>(blk_op_kind(io.op));
+    self.metrics_.latency[kind].record(now_ns - slot.started_ns, slot.weight);
+    slot.runner->note_reaped(slot.started_ns, now_ns, slot.weight);
+  }
   if (result != 0)
     self.fail(slot, result);
   else
@@ -250,10 +262,9 @@ void BlkQueue::retry() {
   retry_asked_ = pauses_ > 0;
   if (retry_asked_ || channel_ == nullptr) return;
   if (parked_first_ == nullptr) return;
-  const int64_t now_ns = parked_first_->runner->time_ns();
   for (Slot* slot = take_parked(); slot != nullptr; slot = slot->next_free)
     batch_.push_back(&slot->io);
-  submit_batch(now_ns);
+  submit_batch(0, 0);  // They have waited for somebody: no time of the disk's.
 }
 
 // 5.2.6: a string of up to 20 bytes, zero-terminated only when shorter.

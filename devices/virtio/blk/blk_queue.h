@@ -23,6 +23,7 @@
 #include "devices/virtio/blk/blk_metrics.h"
 #include "devices/virtio/blk/queue_home.h"
 #include "devices/virtio/queue_runner.h"
+#include "devices/virtio/timing_budget.h"
 #include "loop/home.h"
 
 namespace skiff::devices {
@@ -39,6 +40,7 @@ struct BlkStop {
 struct BlkShared {
   block::BlockBackend* image = nullptr;
   std::array<std::byte, kBlkIdBytes> serial = {};
+  bool timed = true;                   // False only to find out what measuring costs.
   bool may_unmap = true;               // Write-zeroes may give room in the image back.
   std::atomic<bool> write_back{true};  // The driver's wish (5.2.4, `writeback`).
   block::ErrorPolicies errors;
@@ -90,13 +92,14 @@ class BlkQueue {
     std::byte* status = nullptr;
     uint64_t data_bytes = 0;  // That the guest gets to read.
     int64_t started_ns = 0;
+    uint32_t weight = 0;  // For how many its times stand; 0: they are not taken.
     block::BlockRequest io;
   };
 
   static void on_io_done(block::BlockRequest& io, int32_t result);
 
   QueueHandler::Served pop_batch(QueueRunner& runner) SKIFF_REQUIRES(home_);
-  void submit_batch(int64_t now_ns) SKIFF_REQUIRES(home_);
+  void submit_batch(int64_t now_ns, uint32_t weight) SKIFF_REQUIRES(home_);
   Slot& take_slot() SKIFF_REQUIRES(home_);
   // False when the chain has no place for an answer.
   bool start_request(Slot& slot) SKIFF_REQUIRES(home_);
@@ -127,6 +130,7 @@ class BlkQueue {
   bool stopping_ SKIFF_GUARDED_BY(home_) = false;
   Slot* parked_first_ SKIFF_GUARDED_BY(home_) = nullptr;  // In the order in which they failed.
   Slot* parked_last_ SKIFF_GUARDED_BY(home_) = nullptr;
+  TimingBudget timing_ SKIFF_GUARDED_BY(home_);
   BlkQueueMetrics metrics_;
 };
 

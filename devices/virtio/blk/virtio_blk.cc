@@ -85,8 +85,7 @@ Result<std::unique_ptr<VirtioBlk>> VirtioBlk::create(const Options& options) {
     auto queue = BlkQueueControl::create({.runner = {.memory = options.memory,
                                                      .name = options.name,
                                                      .index = device->queue_count(),
-                                                     .size_max = options.queue_size,
-                                                     .timed = options.timed},
+                                                     .size_max = options.queue_size},
                                           .home = home,
                                           .shared = &device->shared_,
                                           .publishers = device.get()});
@@ -102,6 +101,7 @@ VirtioBlk::VirtioBlk(const Options& options)
       features_(features_of(options)),
       interrupt_target_changed_(options.interrupt_target_changed) {
   shared_.image = options.image;
+  shared_.timed = options.timed;
   shared_.may_unmap = options.discard;
   shared_.errors = options.errors;
   shared_.stopped = options.stopped;

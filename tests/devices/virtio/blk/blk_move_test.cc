@@ -211,7 +211,7 @@ TEST_F(BlkMoveTest, ResetOfTheQueueDuringAMoveEndsAtTheNewHome) {
 
 TEST_F(BlkMoveTest, MovesOfOneQueueFollowOneAnother) {
   offer_and_kick();
-  for (const size_t to : {1, 2, 0, 1, 2})
+  for (const size_t to : {1U, 2U, 0U, 1U, 2U})
     device_->move_queue(0, to == 0 ? vcpu(to) : io_thread(to), [this] { ++moved_; });
   turn();
   EXPECT_EQ(moved_, 0);
