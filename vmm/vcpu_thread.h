@@ -54,8 +54,8 @@ struct VcpuSurroundings {
 struct VcpuLoopCounters {
   std::atomic<uint64_t> completions{0};  // Operations of the loop that had ended.
   std::atomic<uint64_t> alarms{0};       // Timers of the loop, and the guard.
-  // Alarms that found a completion: it came just before KVM_RUN, which therefore went on (or,
-  // rarely, together with the alarm).
+  // Alarms that found a completion. At most so many were missed, that is came just before KVM_RUN:
+  // one that comes while the alarm ends KVM_RUN looks the same.
   std::atomic<uint64_t> missed{0};
 };
 

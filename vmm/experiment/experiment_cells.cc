@@ -108,10 +108,12 @@ Result<void> check_disk(const ExperimentRun& run, const std::vector<Label>& opti
 class Expansion {
  public:
   Expansion(const ExperimentPlan& plan, const Texts& paths) : plan_(plan), paths_(paths) {
-    // What only differs from run to run is said by the run's name.
+    std::map<std::string, std::set<std::string>> seen;
     for (const ExperimentRun& run : plan.runs)
       for (const ExperimentAxis& axis : run.axes)
-        if (axis.values.size() > 1) varying_.insert(axis.option);
+        seen[axis.option].insert(axis.values.begin(), axis.values.end());
+    for (const auto& [option, values] : seen)
+      if (values.size() > 1) varying_.insert(option);
   }
 
   Result<void> add_run(const ExperimentRun& run) {
