@@ -67,8 +67,9 @@ struct BlkQueueStats {
   uint64_t ignored_errors = 0;
   uint64_t parked = 0;
   uint64_t batches = 0;
-  uint64_t kicks = 0;          // That the queue was served for.
-  uint64_t foreign_kicks = 0;  // Of them, those of kVcpu that another thread than the home took.
+  uint64_t kicks = 0;           // That the queue was served for.
+  uint64_t foreign_kicks = 0;   // Of them, those of kVcpu that another thread than the home took.
+  uint64_t foreign_kicker = 0;  // The pthread_t of the last one of them; 0: none.
   uint64_t interrupts = 0;
   uint64_t moves = 0;                                // To another loop.
   std::array<uint64_t, kSubmitModes> completions{};  // By SubmitMode of the home that reaped.

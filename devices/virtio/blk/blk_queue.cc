@@ -114,6 +114,10 @@ Served BlkQueue::serve(QueueRunner& runner) {
     return Served::kBlocked;
   }
   if (channel_ == nullptr) return Served::kBroken;
+  // Read far more often than written: the line is everybody's.
+  if (shared_.tell_active.load(std::memory_order_relaxed) &&
+      shared_.tell_active.exchange(false, std::memory_order_relaxed) && shared_.active)
+    shared_.active();
   const bool timed = shared_.timed && timing_.wants_next();
   const int64_t popping_ns = timed ? home_.loop().now_ns() : 0;
   const Served served = pop_batch(runner);

@@ -47,6 +47,9 @@ struct BlkShared {
   // Of the first request that was parked since the last retry(). On a queue's home loop.
   std::function<void(const BlkStop&)> stopped;
   std::atomic<bool> stop_told{false};
+  // Called once with the first request after `tell_active` was set. On a queue's home loop.
+  std::function<void()> active;
+  std::atomic<bool> tell_active{false};
 };
 
 class BlkQueue {

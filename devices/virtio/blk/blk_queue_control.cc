@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/virtio/blk/blk_queue_control.h"
 
+#include <pthread.h>
+
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -255,6 +257,7 @@ void BlkQueueControl::send_kick() {
     home->post(kick_);
   }
   foreign_kicks_.fetch_add(1, std::memory_order_relaxed);
+  foreign_kicker_.store(uint64_t{::pthread_self()}, std::memory_order_relaxed);
   kickers_.fetch_sub(1);
 }
 
@@ -296,6 +299,7 @@ BlkQueueStats BlkQueueControl::stats() const {
   BlkQueueStats stats = copy_of(queue_.metrics(), std::as_const(*runner_).metrics());
   stats.mode = home().mode;
   stats.foreign_kicks = foreign_kicks_.load(std::memory_order_relaxed);
+  stats.foreign_kicker = foreign_kicker_.load(std::memory_order_relaxed);
   stats.moves = moves_.load(std::memory_order_relaxed);
   return stats;
 }

@@ -147,6 +147,7 @@ class BlkQueueControl final : public block::DrainParty, private QueueHandler {
   std::atomic<uint32_t> kickers_{0};  // Threads that are about to send a Kick.
   Kick kick_;
   std::atomic<uint64_t> foreign_kicks_{0};
+  std::atomic<uint64_t> foreign_kicker_{0};
   std::atomic<uint64_t> moves_{0};
 };
 

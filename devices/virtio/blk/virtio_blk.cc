@@ -105,6 +105,7 @@ VirtioBlk::VirtioBlk(const Options& options)
   shared_.may_unmap = options.discard;
   shared_.errors = options.errors;
   shared_.stopped = options.stopped;
+  shared_.active = options.active;
   std::ranges::copy(std::as_bytes(std::span(options.serial)), shared_.serial.begin());
   fill_config(options);
 }

@@ -48,6 +48,8 @@ class VirtioBlk final : public VirtioDevice, private PublisherSource {
     std::function<void(const BlkStop&)> stopped = {};  // On the home loop of some queue.
     // As VirtioDevice::interrupt_target_changed().
     std::function<void(QueueIndex, std::optional<MsiMessage>)> interrupt_target_changed = {};
+    // The first request after tell_next_request(). On the home loop of some queue.
+    std::function<void()> active = {};
   };
 
   // kInvalidArgument for a serial number, a queue size or a number of queues that cannot be.
@@ -80,6 +82,9 @@ class VirtioBlk final : public VirtioDevice, private PublisherSource {
   void move_queue(QueueIndex queue, const QueueHome& home, std::function<void()> moved);
   QueueHome queue_home(QueueIndex queue) const { return queues_[queue]->home(); }
   BlkQueueStats queue_stats(QueueIndex queue) const { return queues_[queue]->stats(); }
+
+  // Options::active is called when the driver next rings, once.
+  void tell_next_request() { shared_.tell_active.store(true, std::memory_order_relaxed); }
 
   // Submits again what kStop has parked; nothing when there is nothing.
   void retry_failed();
