@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "vmm/disk_activity.h"
 #include "vmm/disk_removal.h"
 
 namespace skiff::vmm {
@@ -19,6 +20,7 @@ struct DiskStatus {
   uint64_t size_bytes = 0;
   bool is_read_only = false;
   std::optional<DiskPlug> pci;  // Nothing: it has bus=mmio.
+  DiskActivity activity = {};
 };
 
 }  // namespace skiff::vmm

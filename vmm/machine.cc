@@ -21,11 +21,13 @@
 #include "loop/result.h"
 #include "vmm/cli/exit_status.h"
 #include "vmm/config/config_file.h"
+#include "vmm/config/disk_config.h"
 #include "vmm/config/machine_config.h"
 #include "vmm/cpuid.h"
 #include "vmm/disk_hotplug.h"
 #include "vmm/disk_removal.h"
 #include "vmm/doctor.h"
+#include "vmm/exit_probe.h"
 #include "vmm/guest_loader.h"
 #include "vmm/kvm/kvm_system.h"
 #include "vmm/kvm/vcpu.h"
@@ -33,6 +35,7 @@
 #include "vmm/machine_control.h"
 #include "vmm/machine_devices.h"
 #include "vmm/memory_slots.h"
+#include "vmm/placement/queue_placer.h"
 #include "vmm/vcpu_thread.h"
 
 namespace skiff::vmm {
@@ -173,14 +176,33 @@ Result<void> Machine::create_vcpus() {
     if (!pin.empty()) options.cpus.add(pin[index % pin.size()]);
     options.set_up = [this, index](Vcpu& vcpu) -> Result<void> {
       SKIFF_RETURN_IF_ERROR(vcpu.set_cpuid(make_cpuid(system_->supported_cpuid(), cpuid_, index)));
-      return start_vcpu(vcpu, index);
+      SKIFF_RETURN_IF_ERROR(start_vcpu(vcpu, index));
+      if (index == 0) measure_exit(vcpu);
+      return {};
     };
+    options.with_loop = devices_->disks().threads().wants_vcpu_loops();
     auto vcpu = VcpuThread::create(surroundings, std::move(options));
     if (!vcpu) return vcpu.error();
     vcpus_.push_back(*std::move(vcpu));
   }
   for (const auto& vcpu : vcpus_) SKIFF_RETURN_IF_ERROR(vcpu->wait_ready());
-  return {};
+  return give_vcpus_to_disks();
+}
+
+// On the vCPU's thread, before it is ready. Without an answer nothing is chosen by it.
+void Machine::measure_exit(Vcpu& vcpu) {
+  if (!devices_->disks().threads().wants_vcpu_loops()) return;
+  if (const auto exit_ns = measure_exit_ns(vcpu)) exit_ns_ = *exit_ns;
+}
+
+// Before the guest runs: queues that vCPUs serve begin there.
+Result<void> Machine::give_vcpus_to_disks() {
+  std::vector<QueuePlacer::VcpuContext> contexts;
+  for (const auto& vcpu : vcpus_)
+    contexts.push_back(
+        {vcpu->loop(), [&thread = *vcpu] { return thread.host_cpu(); }, uint64_t{vcpu->native()}});
+  devices_->disks().threads().set_exit_cost(exit_ns_);
+  return devices_->disks().threads().set_vcpus(std::move(contexts));
 }
 
 Result<void> Machine::start_vcpu(Vcpu& vcpu, uint32_t index) {
@@ -252,6 +274,18 @@ Task<void> Machine::visit_vcpus() {
   devices_->disk_hotplug().note_vcpus_outside();
   if (!is_running) co_return;
   for (const auto& vcpu : vcpus_) vcpu->resume();
+}
+
+Result<void> Machine::set_disk_submit(std::string_view disk, std::string_view submit) {
+  const auto parsed = parse_disk_submit(submit);
+  if (!parsed)
+    return loop::Error(
+        loop::ErrorKind::kInvalidArgument,
+        fmt::format("submit \"{}\" is not possible (allowed: auto, iothread, vcpu or "
+                    "poll)",
+                    submit));
+  if (is_ending_) return loop::Error(loop::ErrorKind::kCancelled, "The machine is about to end");
+  return devices_->disks().set_submit(disk, *parsed);
 }
 
 void Machine::update_terminal_size() { devices_->update_terminal_size(); }

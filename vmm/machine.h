@@ -62,6 +62,7 @@ class Machine final : public MachineControl {
   bool press_power_button() override;
   void resize_disk(std::string_view disk, std::optional<uint64_t> size_bytes,
                    std::function<void(const loop::Result<void>&)> done) override;
+  loop::Result<void> set_disk_submit(std::string_view disk, std::string_view submit) override;
   loop::Result<void> set_disk_faults(std::string_view disk, std::string_view rules) override;
   void add_disk(std::string_view option,
                 std::function<void(const loop::Result<std::string>&)> done) override;
@@ -84,6 +85,8 @@ class Machine final : public MachineControl {
   loop::Result<void> build(Surroundings surroundings);
   loop::Result<void> build_devices(Surroundings surroundings);
   loop::Result<void> create_vcpus();
+  void measure_exit(Vcpu& vcpu);
+  loop::Result<void> give_vcpus_to_disks();
   loop::Result<void> start_vcpu(Vcpu& vcpu, uint32_t index);
   loop::Result<void> load_guest();
 
@@ -118,6 +121,7 @@ class Machine final : public MachineControl {
   CpuidOptions cpuid_;
   VcpuBootState boot_state_;
   std::vector<std::unique_ptr<VcpuThread>> vcpus_;
+  int64_t exit_ns_ = 0;  // Measured by the first vCPU's thread while it is made.
 
   MachineState state_ = MachineState::kPaused;
   MachineEnding ending_;

@@ -59,6 +59,8 @@ class MachineControl {
   // The faults that the disk is to have from now on (block/filters/fault_rules.h); an empty
   // text ends them.
   virtual loop::Result<void> set_disk_faults(std::string_view disk, std::string_view rules) = 0;
+  // Which threads submit the disk's requests from now on: "auto", "iothread", "vcpu" or "poll".
+  virtual loop::Result<void> set_disk_submit(std::string_view disk, std::string_view submit) = 0;
   // Another size for the disk; nothing: as large as its file is by now. `done` says how it
   // went, in a later turn.
   virtual void resize_disk(std::string_view disk, std::optional<uint64_t> size_bytes,

@@ -235,7 +235,8 @@ Result<void> MachineDevices::add_debug_console(const std::string& backend) {
 Result<void> MachineDevices::add_disks(const MachineConfig& config) {
   disks_ = std::make_unique<MachineDisks>(
       config, MachineDisks::Surroundings{surroundings_.main_loop, surroundings_.memory,
-                                         surroundings_.disk_stopped, surroundings_.visit_vcpus});
+                                         surroundings_.apic_ids, surroundings_.disk_stopped,
+                                         surroundings_.visit_vcpus});
   disk_hotplug_ = std::make_unique<DiskHotplug>(DiskHotplug::Surroundings{
       surroundings_.main_loop, *pci_, surroundings_.vm, surroundings_.vm, *disks_,
       [this] { pm_->raise_event(devices::PciHotplug::kEvent); }});
@@ -368,17 +369,21 @@ Task<void> MachineDevices::reset_all() {
 }
 
 Task<void> MachineDevices::reset() {
+  co_await disks_->threads().hold();
   co_await disk_hotplug_->reset(waiting_for_);
   co_await reset_all();
   co_await pci_->reset();
+  disks_->threads().release();
 }
 
 Task<void> MachineDevices::shut_down() {
+  co_await disks_->threads().hold();
   // A reset of a virtio device ends when what it had in flight has ended.
   co_await disk_hotplug_->shut_down(waiting_for_);
   co_await reset_all();
   co_await disks_->leave_drains();
   co_await close_vhost_disks();
+  disks_->threads().leave_vcpus();
   // Nobody waits for ever for a reader that does not read.
   constexpr int kTurnsMax = 100;
   constexpr int64_t kTurnNs = 10'000'000;

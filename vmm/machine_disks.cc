@@ -25,14 +25,13 @@
 #include "loop/awaitables.h"
 #include "loop/check.h"
 #include "loop/event_loop.h"
-#include "loop/io_thread.h"
 #include "loop/log.h"
 #include "loop/result.h"
 #include "loop/task.h"
-#include "loop/worker_pool.h"
 #include "vmm/config/disk_config.h"
 #include "vmm/config/machine_config.h"
 #include "vmm/disk_status.h"
+#include "vmm/disk_threads.h"
 
 namespace skiff::vmm {
 namespace {
@@ -58,38 +57,28 @@ block::ImageOptions image_options(const DiskConfig& disk) {
 }  // namespace
 
 MachineDisks::MachineDisks(const MachineConfig& config, Surroundings surroundings)
-    : surroundings_(std::move(surroundings)), workers_config_(config.workers) {}
+    : surroundings_(std::move(surroundings)),
+      threads_(config, surroundings_.apic_ids, surroundings_.main_loop) {}
 
-MachineDisks::~MachineDisks() = default;
-
-Result<void> MachineDisks::start_threads() {
-  auto workers = loop::WorkerPool::create({.min_workers = workers_config_.min,
-                                           .max_workers = workers_config_.max,
-                                           .cpus = workers_config_.cpus,
-                                           .sched = workers_config_.sched});
-  if (!workers) return workers.error().with_context("workers");
-  auto thread = loop::IoThread::create({.name = "io0"});
-  if (!thread) return thread.error();
-  workers_ = *std::move(workers);
-  io_thread_ = *std::move(thread);
-  return {};
+MachineDisks::~MachineDisks() {
+  for (const Disk& disk : disks_) threads_.forget(*disk.device);
 }
 
 Result<devices::VirtioDevice*> MachineDisks::make_disk(const DiskConfig& config) {
   if (!config.vhost_user.empty())
     return Error(ErrorKind::kUnsupported,
                  "disk: vhost-user= cannot be added to a machine that runs; give it to skiff run");
-  // The first disk may come while the machine runs.
-  if (!workers_) SKIFF_RETURN_IF_ERROR(start_threads());
-  auto image = block::open_image(image_options(config), *workers_);
+  auto workers = threads_.workers();
+  if (!workers) return workers.error();
+  auto image = block::open_image(image_options(config), **workers);
   if (!image) return image.error().with_context("disk");
   Disk& disk = disks_.emplace_back();
   disk.name = fmt::format("disk{}", next_number_);
   disk.config = config;
   disk.image = *std::move(image);
-  auto device = devices::VirtioBlk::create(
-      {.queues = {{&io_thread_->loop(), devices::SubmitMode::kIoThread}},
-       .memory = &surroundings_.memory,
+  auto device = threads_.make_device(
+      config,
+      {.memory = &surroundings_.memory,
        .image = disk.image.get(),
        .name = disk.name,
        .serial = config.serial,
@@ -102,11 +91,13 @@ Result<devices::VirtioDevice*> MachineDisks::make_disk(const DiskConfig& config)
   ++next_number_;
   disk.device = *std::move(device);
   disk.drain = std::make_unique<block::DrainPoint>(surroundings_.main_loop, disk.name);
-  disk.drain->join(disk.device->drain_party(0), io_thread_->loop(), disk.name + " queue 0");
+  for (uint16_t queue = 0; queue < disk.device->queue_count(); ++queue)
+    disk.drain->join(disk.device->drain_party(queue), surroundings_.main_loop,
+                     fmt::format("{} queue {}", disk.name, queue));
   return static_cast<devices::VirtioDevice*>(disk.device.get());
 }
 
-// On the disk's IOThread.
+// On the home of one of the disk's queues.
 void MachineDisks::on_disk_stop(const Disk& disk, const devices::BlkStop& stop) {
   std::string reason =
       loop::Error::from_errno(
@@ -157,7 +148,11 @@ MachineDisks::Disk& MachineDisks::owner_of(const devices::VirtioDevice& device) 
   return *owner;
 }
 
-void MachineDisks::retire_disk(devices::VirtioDevice& disk) { owner_of(disk).is_retired = true; }
+void MachineDisks::retire_disk(devices::VirtioDevice& disk) {
+  Disk& retired = owner_of(disk);
+  retired.is_retired = true;
+  threads_.forget(*retired.device);
+}
 
 Task<void> MachineDisks::detach_disk(devices::VirtioDevice& disk) {
   return leave_drain(owner_of(disk));
@@ -193,13 +188,21 @@ void MachineDisks::resize(std::string_view which, std::optional<uint64_t> size_b
 
 // A drain that is on ends at the latest in the turn before this does: nobody else is waited for.
 Task<void> MachineDisks::leave_drain(Disk& disk) {
-  loop::OneShot<bool> left(surroundings_.main_loop);
-  disk.drain->leave(disk.device->drain_party(0), [&left] { left.set(true); });
-  co_await left;
+  for (uint16_t queue = 0; queue < disk.device->queue_count(); ++queue) {
+    loop::OneShot<bool> left(surroundings_.main_loop);
+    disk.drain->leave(disk.device->drain_party(queue), [&left] { left.set(true); });
+    co_await left;
+  }
 }
 
 Task<void> MachineDisks::leave_drains() {
   for (Disk& disk : disks_) co_await leave_drain(disk);
+}
+
+Result<void> MachineDisks::set_submit(std::string_view which, DiskSubmit submit) {
+  auto found = find(which);
+  if (!found) return found.error();
+  return threads_.set_submit(*(*found)->device, submit);
 }
 
 void MachineDisks::retry_failed_requests() {
@@ -215,7 +218,8 @@ std::vector<DiskStatus> MachineDisks::status() const {
                    .serial = disk.config.serial,
                    .size_bytes = disk.image->size_bytes(),
                    .is_read_only = disk.image->is_read_only(),
-                   .pci = {}});
+                   .pci = {},
+                   .activity = threads_.activity(*disk.device)});
   return all;
 }
 

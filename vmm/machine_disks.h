@@ -23,14 +23,13 @@
 #include "devices/virtio/blk/virtio_blk.h"
 #include "devices/virtio/virtio_device.h"
 #include "loop/event_loop.h"
-#include "loop/io_thread.h"
 #include "loop/result.h"
 #include "loop/task.h"
-#include "loop/worker_pool.h"
 #include "vmm/config/disk_config.h"
 #include "vmm/config/machine_config.h"
 #include "vmm/disk_hotplug.h"
 #include "vmm/disk_status.h"
+#include "vmm/disk_threads.h"
 
 namespace skiff::vmm {
 
@@ -39,6 +38,7 @@ class MachineDisks final : public DiskHotplug::Host {
   struct Surroundings {
     loop::EventLoop& main_loop;
     const devices::GuestMemory& memory;
+    std::vector<uint32_t> apic_ids = {};  // By vCPU.
     // A disk waits for the machine to be resumed, and why.
     std::function<void(std::string)> disk_stopped = {};
     // Every vCPU comes out of the guest once; DiskHotplug hears of it.
@@ -63,6 +63,10 @@ class MachineDisks final : public DiskHotplug::Host {
               std::function<void(const loop::Result<void>&)> done);
   // Tries again what disks with rerror or werror=stop hold back.
   void retry_failed_requests();
+  // Which threads submit the disk's requests from now on.
+  loop::Result<void> set_submit(std::string_view which, DiskSubmit submit);
+  // Which of them are vCPUs, and what holds queues where they are.
+  DiskThreads& threads() { return threads_; }
   // Before the end: no drain will reach the devices any more.
   loop::Task<void> leave_drains();
   std::vector<DiskStatus> status() const;
@@ -76,19 +80,16 @@ class MachineDisks final : public DiskHotplug::Host {
     std::unique_ptr<block::DrainPoint> drain;
     bool is_retired = false;
   };
-  loop::Result<void> start_threads();
   loop::Result<Disk*> find(std::string_view which);
   Disk& owner_of(const devices::VirtioDevice& device);
   loop::Task<void> leave_drain(Disk& disk);
   void on_disk_stop(const Disk& disk, const devices::BlkStop& stop);
 
   const Surroundings surroundings_;
-  const WorkersConfig workers_config_;
   uint32_t next_number_ = 0;
   // In the order of construction; destroyed the other way round.
-  std::unique_ptr<loop::IoThread> io_thread_;
-  std::unique_ptr<loop::WorkerPool> workers_;  // Goes before the loops it serves.
-  std::list<Disk> disks_;                      // Each stays in place until it is destroyed.
+  DiskThreads threads_;
+  std::list<Disk> disks_;  // Each stays in place until it is destroyed.
 };
 
 }  // namespace skiff::vmm

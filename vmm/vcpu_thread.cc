@@ -430,6 +430,8 @@ loop::EventLoop* VcpuThread::loop() { return impl_->loop.get(); }
 
 uint32_t VcpuThread::host_cpu() const { return impl_->host_cpu.load(std::memory_order_relaxed); }
 
+pthread_t VcpuThread::native() const { return impl_->thread.native(); }
+
 const VcpuThread::Counters& VcpuThread::counters() const { return impl_->counters; }
 
 const VcpuLoopCounters& VcpuThread::loop_counters() const { return impl_->loop_counters; }

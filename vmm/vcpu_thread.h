@@ -16,6 +16,8 @@
 // and joins the thread.
 #pragma once
 
+#include <pthread.h>
+
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -102,6 +104,8 @@ class VcpuThread {
   loop::EventLoop* loop();
   // The host's CPU that the thread was last seen on, on its way out of the guest.
   uint32_t host_cpu() const;
+  // The thread itself, for comparing with pthread_self().
+  pthread_t native() const;
 
   // Exits to userspace by VcpuExitKind.
   const Counters& counters() const;

@@ -26,6 +26,7 @@
 #include "loop/testing/manual_loop.h"
 #include "loop/unique_fd.h"
 #include "tests/temp_dir.h"
+#include "vmm/disk_activity.h"
 #include "vmm/disk_removal.h"
 #include "vmm/disk_status.h"
 #include "vmm/machine_control.h"
@@ -48,6 +49,11 @@ class FakeMachine final : public MachineControl {
   loop::Result<void> set_disk_faults(std::string_view disk, std::string_view rules) override {
     if (disk != "disk0") return loop::Error(loop::ErrorKind::kNotFound, "No such disk");
     calls.push_back("faults " + std::string(rules));
+    return {};
+  }
+  loop::Result<void> set_disk_submit(std::string_view disk, std::string_view submit) override {
+    if (submit == "magic") return loop::Error(loop::ErrorKind::kInvalidArgument, "No such way");
+    calls.push_back("submit " + std::string(disk) + " " + std::string(submit));
     return {};
   }
   void resize_disk(std::string_view disk, std::optional<uint64_t> size_bytes,
@@ -133,6 +139,33 @@ TEST_F(ControlServerTest, MachineThatPausedByItselfSaysWhy) {
   machine_.stop_reason = "disk0: No space left on device";
   send(fd, "{\"command\": \"status\"}\n");
   EXPECT_EQ(nlohmann::json::parse(receive(fd))["stop_reason"], machine_.stop_reason);
+}
+
+TEST_F(ControlServerTest, DisksTellWhereTheirQueuesAreAndWhy) {
+  const auto fd = connect();
+  DiskActivity activity{.submit = "auto"};
+  activity.queues.push_back({.mode = "vcpu", .home = "vcpu1", .why = "because", .requests = 7});
+  activity.latency.push_back({"read", 7, 1000, 2000});
+  activity.stages.push_back({"device", 7, 512, 1024});
+  machine_.disks.push_back({.name = "disk0", .path = "a.img", .activity = activity});
+  send(fd, "{\"command\": \"status\"}\n");
+  const auto told = nlohmann::json::parse(receive(fd))["disks"][0];
+  EXPECT_EQ(told["disk"], "disk0");
+  EXPECT_EQ(told["submit"], "auto");
+  EXPECT_EQ(told["queues"][0]["home"], "vcpu1");
+  EXPECT_EQ(told["queues"][0]["why"], "because");
+  EXPECT_EQ(told["queues"][0]["requests"], 7);
+  EXPECT_EQ(told["latency"]["read"]["p99_ns"], 2000);
+  EXPECT_EQ(told["stages"]["device"]["p50_ns"], 512);
+}
+
+TEST_F(ControlServerTest, ModeIsChangedByDisk) {
+  const auto fd = connect();
+  send(fd, "{\"command\": \"set-submit\", \"disk\": \"disk0\", \"submit\": \"vcpu\"}\n");
+  EXPECT_EQ(receive(fd), "{\"ok\":true}\n");
+  EXPECT_EQ(machine_.calls, std::vector<std::string>{"submit disk0 vcpu"});
+  send(fd, "{\"command\": \"set-submit\", \"disk\": \"disk0\", \"submit\": \"magic\"}\n");
+  EXPECT_NE(receive(fd).find("No such way"), std::string::npos);
 }
 
 TEST_F(ControlServerTest, FaultsAreSetByDiskAndRefusalsAreHandedBack) {

@@ -171,6 +171,12 @@ std::string_view disk_submit_name(DiskSubmit submit) {
   return std::ranges::find(kSubmits, submit, &decltype(kSubmits)::value_type::second)->first;
 }
 
+std::optional<DiskSubmit> parse_disk_submit(std::string_view name) {
+  DiskSubmit submit = DiskSubmit::kAuto;
+  if (!assign_enum<DiskSubmit>(submit, name, kSubmits)) return std::nullopt;
+  return submit;
+}
+
 Result<DiskConfig> parse_disk(const std::vector<KeyValue>& pairs) {
   DiskConfig disk;
   std::optional<Error> fault_error;  // Says more than what is allowed.

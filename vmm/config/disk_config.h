@@ -37,6 +37,7 @@ struct IothreadConfig {
 // On which thread a disk's requests are submitted and completed.
 enum class DiskSubmit : uint8_t { kAuto, kIothread, kVcpu, kPoll };
 std::string_view disk_submit_name(DiskSubmit submit);
+std::optional<DiskSubmit> parse_disk_submit(std::string_view name);
 
 // Which IOThread serves which queue of a disk.
 struct QueueMap {

@@ -26,6 +26,7 @@
 #include "vmm/disk_removal.h"
 #include "vmm/disk_status.h"
 #include "vmm/machine_control.h"
+#include "vmm/services/status_json.h"
 
 namespace skiff::vmm {
 namespace {
@@ -58,6 +59,7 @@ Json disk_json(const DiskStatus& disk) {
                {"readonly", disk.is_read_only},
                {"bus", disk.pci ? "pci" : "mmio"}};
   if (!disk.serial.empty()) json["serial"] = disk.serial;
+  add_activity(json, disk.activity);
   if (disk.pci) {
     json["pci_slot"] = disk.pci->slot;
     json["state"] = disk_plug_state_name(disk.pci->state);
@@ -207,10 +209,10 @@ void ControlServer::handle_line(const std::shared_ptr<Client>& client, const std
     answer_ok();  // First, while there is somebody to answer.
     return machine_.quit();
   }
-  answer(
-      refusal(fmt::format("Unknown command \"{}\" (allowed: status, pause, resume, reset, "
-                          "power-button, set-faults, resize-disk, add-disk, remove-disk, quit)",
-                          command)));
+  answer(refusal(
+      fmt::format("Unknown command \"{}\" (allowed: status, pause, resume, reset, "
+                  "power-button, set-faults, set-submit, resize-disk, add-disk, remove-disk, quit)",
+                  command)));
 }
 
 bool ControlServer::handle_disk_command(const std::string& command, const Json& request,
@@ -221,6 +223,10 @@ bool ControlServer::handle_disk_command(const std::string& command, const Json& 
   };
   if (command == "set-faults") {
     answer_result(machine_.set_disk_faults(disk, text_of(request, "rules")));
+    return true;
+  }
+  if (command == "set-submit") {
+    answer_result(machine_.set_disk_submit(disk, text_of(request, "submit")));
     return true;
   }
   if (command == "resize-disk") {

@@ -5,11 +5,11 @@
 //   {"command": "nonsense"}         ->  {"error":"...","ok":false}
 //
 // Commands: status, pause, resume, reset, power-button, quit, and of a "disk" like "disk0":
-// set-faults ("rules" as for --disk fault=), resize-disk ("size" like "8G"; without it the size of
-// the file is followed), remove-disk ("force": true, "timeout": seconds). add-disk has a "disk"
-// like
-// --disk, or like the configuration file's. Answers come in the order in which
-// the commands end; `id`, if given, is handed back. Thread: main loop throughout. Ownership:
+// set-faults ("rules" as for --disk fault=), set-submit ("submit" as for --disk), resize-disk
+// ("size" like "8G"; without it the size of the file is followed), remove-disk ("force": true,
+// "timeout": seconds). add-disk has a "disk" like --disk, or like the configuration file's. Answers
+// come in the order in which the commands end; `id`, if given, is handed back. Thread: main loop
+// throughout. Ownership:
 // borrows loop and machine, both outlive it; owns and removes the socket file.
 #pragma once
 
