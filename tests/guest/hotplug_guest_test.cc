@@ -38,7 +38,8 @@ stty -echo
 appears() { until [ -b $1 ]; do sleep 0.05; done; echo $1 APPEARED; }
 vanishes() { while [ -b $1 ]; do sleep 0.05; done; echo $1 VANISHED; }
 fill() {
-  yes skiff-$2 | dd of=/dev/vd$2 bs=64k seek=$1 iflag=fullblock oflag=direct 2>&1 | sed "s/^/$2 /"
+  yes skiff-$2 | dd of=/dev/vd$2 bs=64k seek=$1 iflag=fullblock oflag=direct 2>&1 |
+    while read -r told; do echo $2 $told; done
 }
 echo AGENT LISTENS
 while read -r line; do eval "$line"; done
@@ -196,18 +197,19 @@ TEST(Ending, NothingThatWasWrittenToSeveralDisksIsLostByResetAndPowerOff) {
   }
   AgentGuest guest(arguments);
   ASSERT_TRUE(guest.has_booted()) << guest.skiff().transcript();
-  std::string before;
   for (const size_t first : {size_t{0}, kSecondHalf}) {
+    const size_t before = guest.skiff().transcript().size();
     for (const char letter : letters)
       guest.skiff().write("fill " + std::to_string(first) + " " + letter + " &\n");
     for (const auto& file : files)
       while (file->read((first + 10) * kBlockBytes, 1) != "s")
         ASSERT_THAT(guest.control("status"), HasSubstr("\"running\""));
     // Each says how far it is, and all are at it when the machine goes.
-    guest.skiff().write("killall -USR1 dd; sleep 0.5; echo THEY TOLD\n");
-    ASSERT_TRUE(guest.skiff().wait_for_output("THEY TOLD"));
-    const std::string said = guest.skiff().transcript().substr(before.size());
-    before = guest.skiff().transcript();
+    guest.skiff().write("killall -USR1 dd\n");
+    for (const char letter : letters)
+      while (blocks_told(guest.skiff().transcript().substr(before), letter) == 0)
+        ASSERT_TRUE(guest.skiff().wait_for_output(" records out"));
+    const std::string said = guest.skiff().transcript().substr(before);
     if (first == 0) {
       guest.skiff().write("reboot -f\n");
       ASSERT_TRUE(guest.has_booted()) << guest.skiff().transcript();

@@ -7,10 +7,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <list>
+#include <map>
 #include <memory>
 #include <optional>
+#include <random>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -477,6 +481,95 @@ TEST_F(DiskHotplugTest, FullBusIsAnErrorAndRoomAgainIsNone) {
   EXPECT_TRUE(remove("disk12", {.is_forced = true})->is_ok());
   EXPECT_EQ(slot_of(hotplug_->add(fake_disk()).value()), 13);
 }
+
+// What user, guest and host may do at any time, in any order.
+class DiskHotplugSchedules : public DiskHotplugTest, public ::testing::WithParamInterface<int> {
+ protected:
+  using Driven = std::map<std::string, std::unique_ptr<PciDiskDriver>>;
+
+  size_t pick(size_t count) { return std::uniform_int_distribution<size_t>(0, count - 1)(random_); }
+  FakeHost::Disk& any_disk() {
+    return *std::next(host_->disks.begin(), static_cast<ptrdiff_t>(pick(host_->disks.size())));
+  }
+  static std::string name_of(const FakeHost::Disk& disk) {
+    return std::string(disk.device->name());
+  }
+
+  void use(FakeHost::Disk& disk) {
+    const std::string name = name_of(disk);
+    if (disk.is_retired) return;
+    std::unique_ptr<PciDiskDriver>& driver = drivers_[name];
+    if (!driver) {
+      driver = std::make_unique<PciDiskDriver>(mmio_, slot_of(name), memory_);
+      EXPECT_TRUE(driver->start(loop_));
+    }
+    if (!driver->has_room()) return;
+    driver->offer_write(pick(64), pattern(512));
+    EXPECT_TRUE(driver->ring(doorbells_, loop_));
+  }
+  static bool complete_one(FakeHost::Disk& disk) {
+    auto& image = static_cast<block::FakeBackend&>(*disk.image);
+    if (!image.has_channel() || image.channel().in_flight() == 0) return false;
+    image.channel().complete(0);
+    return true;
+  }
+  void reset_guest() {
+    loop::TaskScope scope(loop_);
+    scope.spawn(hotplug_->reset(waiting_for_));
+    loop_.run_until_idle();
+    while (scope.running() != 0) {
+      EXPECT_TRUE(std::ranges::any_of(host_->disks, [](auto& disk) { return complete_one(disk); }));
+      loop_.run_until_idle();
+    }
+    drivers_.clear();
+  }
+  void step() {
+    const size_t what = pick(20);
+    if (what < 4 || host_->disks.empty()) {
+      // A full bus says no.
+      EXPECT_TRUE(hotplug_->add(fake_disk()) || host_->disks.size() >= 31);
+    } else if (what < 6) {
+      pending_.push_back(remove(name_of(any_disk())));
+    } else if (what < 8) {
+      pending_.push_back(remove(name_of(any_disk()), {.is_forced = true}));
+    } else if (what < 10) {
+      eject(static_cast<uint8_t>(1 + pick(31)));
+    } else if (what < 14) {
+      use(any_disk());
+    } else if (what < 17) {
+      complete_one(any_disk());
+    } else if (what < 18) {
+      host_->visits_vcpus = !host_->visits_vcpus;
+      if (host_->visits_vcpus) hotplug_->note_vcpus_outside();
+    } else if (what < 19) {
+      loop_.advance_ns(3 * kSecondNs);
+    } else {
+      reset_guest();
+    }
+    loop_.run_until_idle();
+  }
+
+  std::mt19937 random_{static_cast<uint32_t>(GetParam())};
+  Driven drivers_;
+  std::vector<std::shared_ptr<Answer>> pending_;
+};
+
+TEST_P(DiskHotplugSchedules, EveryRemovalEndsAndIsAnswered) {
+  for (int i = 0; i < 300; ++i) step();
+  host_->visits_vcpus = true;
+  hotplug_->note_vcpus_outside();
+  std::vector<std::string> names;
+  for (const FakeHost::Disk& disk : host_->disks) names.push_back(name_of(disk));
+  for (const std::string& name : names) pending_.push_back(remove(name, {.is_forced = true}));
+  while (std::ranges::any_of(host_->disks, [](auto& disk) { return complete_one(disk); }))
+    loop_.run_until_idle();
+  EXPECT_THAT(host_->disks, IsEmpty());
+  for (const auto& answer : pending_) EXPECT_TRUE(answer->result);
+  EXPECT_EQ(hotplug_->slots(), 0u);
+  EXPECT_EQ(read_port(8), 0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, DiskHotplugSchedules, ::testing::Range(0, 40));
 
 TEST_F(DiskHotplugTest, DiskOnAnotherBusStays) {
   host_->make_disk(fake_disk("A")).value();

@@ -26,8 +26,14 @@ namespace skiff::vmm {
 
 class PciDiskDriver {
  public:
+  // Of guest memory, for ring and buffers: 8 MiB for all.
+  static constexpr uint64_t kBytesPerSlot = 256 << 10;
+
   PciDiskDriver(const devices::MmioBus& mmio, uint8_t slot, devices::FakeGuestMemory& memory)
-      : pci_(mmio, slot), memory_(memory), driver_(memory.memory(), {.queue_size = 8}) {}
+      : pci_(mmio, slot),
+        memory_(memory),
+        driver_(memory.memory(),
+                {.queue_size = 8, .base = {slot * kBytesPerSlot}, .arena_bytes = kBytesPerSlot}) {}
 
   // Feature negotiation, queue 0, DRIVER_OK; false when the device refuses.
   bool start(loop::ManualLoop& loop) {
@@ -73,12 +79,21 @@ class PciDiskDriver {
     driver_.offer(chain);
     return status;
   }
+  bool has_room() {
+    driver_.collect_all();
+    return driver_.free_descriptors() >= 3;
+  }
+  // False when the device does not listen.
+  bool ring(devices::FakeDoorbellHub& doorbells, loop::ManualLoop& loop) const {
+    const bool rang = doorbells.ring(doorbell_, 2, 0);
+    loop.run_until_idle();
+    return rang;
+  }
   int status(devices::GuestAddress at) const {
     return memory_.memory().load<uint8_t>(at).value_or(0xff);
   }
   void kick(devices::FakeDoorbellHub& doorbells, loop::ManualLoop& loop) const {
-    EXPECT_TRUE(doorbells.ring(doorbell_, 2, 0));
-    loop.run_until_idle();
+    EXPECT_TRUE(ring(doorbells, loop));
   }
 
  private:
