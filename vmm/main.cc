@@ -8,7 +8,9 @@
 
 #include "block/file_device.h"
 #include "loop/log.h"
+#include "vmm/bench/guest/run_guest_bench.h"
 #include "vmm/bench/run_disk_bench.h"
+#include "vmm/bench/run_queues_bench.h"
 #include "vmm/cli/command_line.h"
 #include "vmm/cli/exit_status.h"
 #include "vmm/doctor.h"
@@ -53,6 +55,10 @@ int execute(const BenchDiskCommand& command) {
   SignalWatch::block_signals();
   return run_disk_bench(command.options);
 }
+
+int execute(const BenchGuestCommand& command) { return run_guest_bench(command.options); }
+
+int execute(const BenchQueuesCommand& command) { return run_queues_bench(command.options); }
 
 int execute(const ExperimentCommand& command) {
   // Only what watches signals may block them.

@@ -32,9 +32,9 @@ ResourceUsage usage_of(__rusage_who_t who) {
 }
 
 // The number by which perf_event_open() knows the tracepoint. 0: not to be seen.
-uint64_t tracepoint_number() {
+uint64_t tracepoint_number(const std::string& tracepoint) {
   for (const char* root : {"/sys/kernel/tracing", "/sys/kernel/debug/tracing"}) {
-    std::ifstream file(std::string(root) + "/events/raw_syscalls/sys_enter/id");
+    std::ifstream file(std::string(root) + "/events/" + tracepoint + "/id");
     uint64_t number = 0;
     if (file >> number) return number;
   }
@@ -45,19 +45,18 @@ uint64_t tracepoint_number() {
 
 ResourceUsage ResourceUsage::now() { return usage_of(RUSAGE_SELF).since(usage_of(RUSAGE_THREAD)); }
 
-Result<SyscallCounter> SyscallCounter::create() {
-  const uint64_t tracepoint = tracepoint_number();
-  if (tracepoint == 0)
-    return Error(ErrorKind::kUnsupported,
-                 "No tracepoint raw_syscalls:sys_enter (is tracefs mounted?)");
+Result<SyscallCounter> SyscallCounter::create(const std::string& tracepoint) {
+  const uint64_t number = tracepoint_number(tracepoint);
+  if (number == 0)
+    return Error(ErrorKind::kUnsupported, "No tracepoint " + tracepoint + " (is tracefs mounted?)");
   perf_event_attr wanted = {};
   wanted.type = PERF_TYPE_TRACEPOINT;
   wanted.size = sizeof(wanted);
-  wanted.config = tracepoint;
+  wanted.config = number;
   wanted.disabled = 1;
   wanted.inherit = 1;
   const long fd = ::syscall(SYS_perf_event_open, &wanted, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
-  if (fd < 0) return Error::from_errno(errno, "Counting system calls");
+  if (fd < 0) return Error::from_errno(errno, "Counting " + tracepoint);
   return SyscallCounter(loop::UniqueFd(static_cast<int>(fd)));
 }
 

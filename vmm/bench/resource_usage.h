@@ -7,6 +7,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <utility>
 
 #include "loop/result.h"
 #include "loop/unique_fd.h"
@@ -24,13 +26,14 @@ struct ResourceUsage {
   }
 };
 
-// Counts each entry into the kernel by system call, of this thread and of those created after it:
-// the tracepoint raw_syscalls:sys_enter. While one exists every system call of the machine takes
-// longer, so what is counted is not timed.
+// Counts how often this thread, and threads and processes created after it, come by a tracepoint of
+// the kernel; by default raw_syscalls:sys_enter, each entry by system call. While one exists every
+// system call of the machine takes longer, so what is counted is not timed.
 class SyscallCounter {
  public:
-  // Fails with kPermission or kUnsupported where the kernel lets us not.
-  static loop::Result<SyscallCounter> create();
+  static constexpr const char* kSyscalls = "raw_syscalls/sys_enter";
+  // Fails with kPermission or kUnsupported where the kernel lets us not, or has no such tracepoint.
+  static loop::Result<SyscallCounter> create(const std::string& tracepoint = kSyscalls);
 
   void enable();
   void disable();

@@ -13,6 +13,9 @@
 
 #include "loop/result.h"
 #include "vmm/bench/disk_bench_options.h"
+#include "vmm/bench/guest/guest_options.h"
+#include "vmm/bench/queues_options.h"
+#include "vmm/cli/bench_options.h"
 #include "vmm/cli/exit_status.h"
 #include "vmm/config/config_file.h"
 #include "vmm/config/machine_config.h"
@@ -32,6 +35,8 @@ struct RawArguments {
   DiskBenchWords bench_disk;
   ExperimentWords experiment;
   StorageWords storage;
+  GuestBenchWords bench_guest;
+  QueuesBenchWords bench_queues;
 };
 
 void declare_run(CLI::App& run, RawArguments& raw) {
@@ -175,12 +180,16 @@ Command parse_command_line(int argc, const char* const* argv) {
   CLI::App* doctor = app.add_subcommand("doctor", "Say what this host can do");
   CLI::App* bench = app.add_subcommand("bench", "Measure");
   CLI::App* disk = bench->add_subcommand("disk", "How fast a disk is with each engine");
+  CLI::App* guest = bench->add_subcommand("guest", "How fast a disk is as a guest sees it");
+  CLI::App* queues = bench->add_subcommand("queues", "What many queues cost, without a guest");
   bench->require_subcommand(1);
   declare_bench_disk(*disk, raw.bench_disk);
   CLI::App* experiment = app.add_subcommand("experiment", "Measure what a file declares");
   declare_experiment(*experiment, raw.experiment);
   CLI::App* storage = app.add_subcommand("storage", "Serve disks to other machines (vhost-user)");
   declare_storage(*storage, raw.storage);
+  declare_bench_guest(*guest, raw.bench_guest);
+  declare_bench_queues(*queues, raw.bench_queues);
   CLI::App* version = app.add_subcommand("version", "Print the version");
   declare_run(*run, raw);
   declare_doctor(*doctor, raw.doctor);
@@ -204,6 +213,16 @@ Command parse_command_line(int argc, const char* const* argv) {
     auto options = parse_storage(raw.storage);
     if (!options) return refuse(options.error());
     return StorageCommand{*std::move(options)};
+  }
+  if (guest->parsed()) {
+    auto options = parse_guest_bench(raw.bench_guest);
+    if (!options) return refuse(options.error());
+    return BenchGuestCommand{*std::move(options)};
+  }
+  if (queues->parsed()) {
+    auto options = parse_queues_bench(raw.bench_queues);
+    if (!options) return refuse(options.error());
+    return BenchQueuesCommand{*std::move(options)};
   }
   auto config = build_config(raw);
   if (!config) return refuse(config.error());

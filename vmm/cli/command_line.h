@@ -8,6 +8,8 @@
 #include <variant>
 
 #include "vmm/bench/disk_bench_options.h"
+#include "vmm/bench/guest/guest_options.h"
+#include "vmm/bench/queues_options.h"
 #include "vmm/config/machine_config.h"
 #include "vmm/experiment/experiment_options.h"
 #include "vmm/storage/storage_options.h"
@@ -31,13 +33,20 @@ struct ExperimentCommand {
 struct StorageCommand {
   StorageOptions options;
 };
+struct BenchGuestCommand {
+  GuestBenchOptions options;
+};
+struct BenchQueuesCommand {
+  QueuesBenchOptions options;
+};
 struct VersionCommand {};
 // Help was shown (0) or the words were wrong and that was said (120).
 struct ExitCommand {
   int status = 0;
 };
-using Command = std::variant<ExitCommand, RunCommand, DoctorCommand, BenchDiskCommand,
-                             ExperimentCommand, StorageCommand, VersionCommand>;
+using Command =
+    std::variant<ExitCommand, RunCommand, DoctorCommand, BenchDiskCommand, BenchGuestCommand,
+                 BenchQueuesCommand, ExperimentCommand, StorageCommand, VersionCommand>;
 
 // Prints help and errors itself, errors on stderr.
 Command parse_command_line(int argc, const char* const* argv);
