@@ -27,24 +27,25 @@
 #include <vector>
 
 #include "block/adaptive/adaptive_counters.h"
-#include "block/aligned_buffer.h"
 #include "block/file_device.h"
 #include "block/io_device.h"
 #include "block/io_engine.h"
 #include "block/null_device.h"
-#include "block/request_fixup.h"
 #include "loop/event_loop.h"
 #include "loop/latency_histogram.h"
 #include "loop/unique_fd.h"
 #include "loop/worker_pool.h"
+#include "tests/perf/read_job.h"
 #include "vmm/bench/statistics.h"
 
 namespace skiff::block {
 namespace {
 
+using perf::die;
+using perf::open_file;
+using Job = perf::ReadJob;
+
 constexpr int64_t kTurnNs = 100'000'000;
-constexpr uint64_t kFileBytes = 64ULL << 20;
-constexpr uint64_t kRequestBytes = 4096;
 constexpr int64_t kStreamPeriodNs = 50'000;
 
 constexpr std::array kEngines = {IoEngineKind::kSync, IoEngineKind::kIoUring,
@@ -52,44 +53,6 @@ constexpr std::array kEngines = {IoEngineKind::kSync, IoEngineKind::kIoUring,
 constexpr size_t kRing = 1;
 constexpr size_t kAuto = 3;
 constexpr size_t kAutoAgain = 4;
-
-[[noreturn]] void die(const std::string& message) {
-  std::fprintf(stderr, "adaptive_bench: %s\n", message.c_str());
-  std::exit(1);
-}
-
-// One that asks for the next block when it has got the last.
-struct Job {
-  Job(IoEngine& its_engine, loop::EventLoop& its_loop, uint64_t seed)
-      : engine(its_engine), loop(its_loop), random(seed), buffer(kRequestBytes, 4096) {
-    iov = {buffer.data(), buffer.size_bytes()};
-    io.op = IoOp::kRead;
-    io.length_bytes = kRequestBytes;
-    io.iov = {&iov, 1};
-    io.owner = this;
-    io.done = [](IoRequest& request, int32_t result) {
-      if (result != static_cast<int32_t>(kRequestBytes))
-        die("a read gave " + std::to_string(result));
-      auto& self = *static_cast<Job*>(request.owner);
-      ++self.completed;
-      if (!*self.stop) self.next();
-    };
-  }
-  void next() {
-    io.offset_bytes = random() % (kFileBytes / kRequestBytes) * kRequestBytes;
-    IoRequest* one = &io;
-    engine.submit({&one, 1});
-  }
-
-  IoEngine& engine;
-  loop::EventLoop& loop;
-  std::minstd_rand random;
-  AlignedBuffer buffer;
-  iovec iov = {};
-  IoRequest io;
-  const bool* stop = nullptr;
-  uint64_t completed = 0;
-};
 
 // What somebody else's device would send to the loop: a descriptor that becomes ready at random
 // moments, which nobody can foresee.
@@ -147,7 +110,7 @@ Turn run_turn(IoEngine& engine, loop::EventLoop& loop, const Cell& cell) {
   bool stop = false;
   std::vector<std::unique_ptr<Job>> jobs;
   for (size_t i = 0; i < cell.jobs; ++i) {
-    jobs.push_back(std::make_unique<Job>(engine, loop, i + 1));
+    jobs.push_back(std::make_unique<Job>(engine, i + 1));
     jobs.back()->stop = &stop;
   }
   loop::Timer end(loop, loop::Priority::kRealTime, [&stop] { stop = true; });
@@ -264,26 +227,6 @@ void run_cell(const Cell& cell, const IoDevice& device, size_t round_count) {
   report(cell, rounds, engines[kAuto]->adaptive_counters());
   engines = {};
   pool->reset();  // Before the loop.
-}
-
-std::string make_file(const std::string& dir) {
-  std::string path = dir + "/adaptive-bench-XXXXXX";
-  const loop::UniqueFd fd(mkstemp(path.data()));
-  if (!fd) die("cannot make a file in " + dir);
-  const std::vector<char> megabyte(1 << 20, 'x');
-  for (uint64_t done = 0; done < kFileBytes; done += megabyte.size()) {
-    if (::write(fd.get(), megabyte.data(), megabyte.size()) < 0) die("cannot write to " + path);
-  }
-  if (fsync(fd.get()) != 0) die("cannot sync " + path);
-  return path;
-}
-
-std::unique_ptr<IoDevice> open_file(const std::string& dir, DirectIo direct) {
-  const std::string path = make_file(dir);
-  auto device = FileDevice::open({.path = path, .direct = direct});
-  unlink(path.c_str());
-  if (!device) die(device.error().message());
-  return *std::move(device);
 }
 
 void run(size_t rounds, const std::string& direct_dir, const std::string& tmpfs_dir,
