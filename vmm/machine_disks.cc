@@ -16,7 +16,6 @@
 
 #include "block/block_channel.h"
 #include "block/drain.h"
-#include "block/file_device.h"
 #include "block/filters/fault_rules.h"
 #include "block/open_image.h"
 #include "devices/virtio/blk/blk_queue.h"
@@ -29,6 +28,7 @@
 #include "loop/result.h"
 #include "loop/task.h"
 #include "vmm/config/disk_config.h"
+#include "vmm/config/disk_image.h"
 #include "vmm/config/machine_config.h"
 #include "vmm/disk_status.h"
 #include "vmm/disk_threads.h"
@@ -40,19 +40,6 @@ using loop::Error;
 using loop::ErrorKind;
 using loop::Result;
 using loop::Task;
-
-block::ImageOptions image_options(const DiskConfig& disk) {
-  block::ImageOptions options;
-  options.path = disk.path;
-  if (disk.format_given) options.format = block::ImageFormat::kRaw;
-  if (disk.readonly) options.access = block::WriteAccess::kReadOnly;
-  if (disk.direct) options.direct = block::DirectIo::kOn;
-  options.engine = disk.engine;
-  options.faults = disk.faults;
-  options.throttle = disk.throttle;
-  options.nbd = disk.nbd;
-  return options;
-}
 
 }  // namespace
 
