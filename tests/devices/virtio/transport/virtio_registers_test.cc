@@ -20,20 +20,20 @@ constexpr uint8_t kUpToFeatures = kVirtioAcknowledge | kVirtioDriver | kVirtioFe
 
 class FakeSide final : public VirtioRegisters::Transport {
  public:
-  void on_start(const VirtioStart& /*start*/) override { ++starts_; }
-  void on_stop() override { ++stops_; }
-  void on_stopped() override { ++stopped_; }
+  void on_start(const VirtioStart& /*start*/) override { ++starts; }
+  void on_stop() override { ++stops; }
+  void on_stopped() override { ++stopped; }
   void on_queue_start(QueueIndex queue) override { queue_events_.push_back("start" + text(queue)); }
   void on_queue_stop(QueueIndex queue) override { queue_events_.push_back("stop" + text(queue)); }
   void on_queue_stopped(QueueIndex queue) override {
     queue_events_.push_back("stopped" + text(queue));
   }
-  void send_config_interrupt() override { ++interrupts_; }
+  void send_config_interrupt() override { ++interrupts; }
 
-  std::atomic<uint32_t> starts_{0};
-  std::atomic<uint32_t> stops_{0};
-  std::atomic<uint32_t> stopped_{0};
-  std::atomic<uint32_t> interrupts_{0};
+  std::atomic<uint32_t> starts{0};
+  std::atomic<uint32_t> stops{0};
+  std::atomic<uint32_t> stopped{0};
+  std::atomic<uint32_t> interrupts{0};
   std::vector<std::string> queue_events_;
 
  private:
@@ -119,7 +119,7 @@ TEST_F(VirtioRegistersTest, DriverOkStartsTheDeviceWithTheQueuesThatAreEnabled) 
   EXPECT_EQ(start.queues[1].descriptors.value, 0x1000u);
   EXPECT_EQ(start.queues[1].available.value, 0xffff'ffffu);
   EXPECT_EQ(start.queues[1].used.value, ~uint64_t{0});  // The device's to refuse.
-  EXPECT_EQ(side_.starts_, 1u);
+  EXPECT_EQ(side_.starts, 1u);
 }
 
 TEST_F(VirtioRegistersTest, DriverOkBeforeFeaturesOkIsRefusedAndNeedsAReset) {
@@ -190,7 +190,7 @@ TEST_F(VirtioRegistersTest, StatusReadsZeroOnlyWhenTheDeviceHasStopped) {
   EXPECT_EQ(device_.starts().size(), 1u);
   EXPECT_TRUE(device_.finish_stop());
   EXPECT_EQ(registers_.status(), 0u);
-  EXPECT_EQ(side_.stopped_, 1u);
+  EXPECT_EQ(side_.stopped, 1u);
   run();
   EXPECT_EQ(device_.starts().size(), 2u);
 }
@@ -239,9 +239,9 @@ TEST_F(VirtioRegistersTest, DeviceThatCannotUseTheQueuesAsksForAResetFromItsStar
   device_.set_on_start([this] { registers_.need_reset(); });
   run();
   EXPECT_EQ(registers_.status(), kUpToFeatures | kVirtioDriverOk | kVirtioNeedsReset);
-  EXPECT_EQ(side_.interrupts_, 1u);
+  EXPECT_EQ(side_.interrupts, 1u);
   registers_.need_reset();
-  EXPECT_EQ(side_.interrupts_, 1u);
+  EXPECT_EQ(side_.interrupts, 1u);
 }
 
 TEST_F(VirtioRegistersTest, NeedForAResetMeansNothingWhenTheDeviceIsDown) {
@@ -253,14 +253,14 @@ TEST_F(VirtioRegistersTest, NeedForAResetMeansNothingWhenTheDeviceIsDown) {
   registers_.need_reset();
   EXPECT_EQ(registers_.status() & kVirtioNeedsReset, 0);
   device_.finish_stop();
-  EXPECT_EQ(side_.interrupts_, 0u);
+  EXPECT_EQ(side_.interrupts, 0u);
 }
 
 TEST_F(VirtioRegistersTest, ChangedConfigurationHasANewGeneration) {
   const uint8_t before = registers_.config_generation();
   registers_.config_changed();
   EXPECT_NE(registers_.config_generation(), before);
-  EXPECT_EQ(side_.interrupts_, 1u);
+  EXPECT_EQ(side_.interrupts, 1u);
 }
 
 // FakeVirtioDevice checks that starts and stops alternate.
@@ -280,7 +280,7 @@ TEST_F(VirtioRegistersTest, VcpusThatRaceOverTheStatusStartAndStopInTurn) {
   EXPECT_EQ(registers_.status(), 0u);
   EXPECT_FALSE(device_.is_running());
   EXPECT_EQ(device_.starts().size(), device_.stops());
-  EXPECT_EQ(side_.starts_, side_.stops_);
+  EXPECT_EQ(side_.starts, side_.stops);
 }
 
 // virtio 1.2, 2.6.1 and 4.1.4.3.
