@@ -136,22 +136,27 @@ Result<void> DiskThreads::ensure_iothreads(const DiskConfig& config) {
 }
 
 Result<void> DiskThreads::start_iothreads(std::span<const DiskConfig> disks) {
-  plans_ = plan_iothreads(disks, iothreads_config_,
-                          {topology_, usable_, cpus_config_.count, cpus_config_.pin});
-  for (const PlannedIothread& plan : plans_) {
-    const int64_t poll_max_ns = int64_t{plan.poll_max_us} * 1000;
+  auto plans = plan_iothreads(disks, iothreads_config_,
+                              {topology_, usable_, cpus_config_.count, cpus_config_.pin});
+  // All or none: queues are placed by the plan.
+  std::vector<std::unique_ptr<loop::IoThread>> threads;
+  for (const PlannedIothread& plan : plans) {
     loop::EventLoop::Options options;
-    if (plan.polls_always) options.poll_max_ns = poll_max_ns;
+    if (plan.polls_always) options.poll_max_ns = int64_t{plan.poll_max_us} * 1000;
     auto thread = loop::IoThread::create(
         {.name = plan.name, .cpus = plan.cpus, .sched = plan.sched, .loop = options});
     if (!thread) return thread.error().with_context("iothread", plan.name);
     SKIFF_LOG(kDebug, "IOThread {}: {}", plan.name, plan.why);
-    iothreads_.push_back(*std::move(thread));
-    placer_.add_iothread({.name = plan.name,
-                          .loop = &iothreads_.back()->loop(),
-                          .poll_max_ns = poll_max_ns,
-                          .polls_always = plan.polls_always});
+    threads.push_back(*std::move(thread));
   }
+  for (size_t i = 0; i < plans.size(); ++i) {
+    placer_.add_iothread({.name = plans[i].name,
+                          .loop = &threads[i]->loop(),
+                          .poll_max_ns = int64_t{plans[i].poll_max_us} * 1000,
+                          .polls_always = plans[i].polls_always});
+  }
+  iothreads_ = std::move(threads);
+  plans_ = std::move(plans);
   return {};
 }
 

@@ -248,7 +248,7 @@ Result<std::string> Machine::add_disk_now(std::string_view option) {
   if (config.disks.size() != 1)
     return loop::Error(loop::ErrorKind::kInvalidArgument,
                        R"("disk" is not one disk, like "path=FILE,format=raw")");
-  SKIFF_RETURN_IF_ERROR(validate(config));
+  SKIFF_RETURN_IF_ERROR(validate_disk(config.disks.front(), config.iothreads));
   return devices_->disk_hotplug().add(config.disks.front());
 }
 

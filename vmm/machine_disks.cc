@@ -146,6 +146,8 @@ Task<void> MachineDisks::detach_disk(devices::VirtioDevice& disk) {
 }
 
 void MachineDisks::destroy_disk(devices::VirtioDevice& disk) {
+  // One that never got a slot was not retired.
+  threads_.forget(*owner_of(disk).device);
   std::erase_if(disks_, [&disk](const Disk& other) { return other.device.get() == &disk; });
 }
 

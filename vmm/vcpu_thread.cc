@@ -39,6 +39,10 @@ namespace {
 
 int kick_signal() { return SIGRTMIN; }
 
+// Turns of a busy loop before the guest gets so long a slice.
+constexpr uint32_t kTurnsMax = 64;
+constexpr int64_t kBusyEntryNs = 100'000;
+
 // The signal's only purpose is to make KVM_RUN return: the handler does nothing but for alarms, and
 // there is no SA_RESTART.
 void install_kick_handler() {
@@ -242,7 +246,13 @@ bool VcpuThread::Impl::serve_requests() {
 // not let it begin. What the ring delivers on the way there does neither: it waits for the next
 // exit or the loop's guard, an alarm.
 void VcpuThread::Impl::turn_until_idle() {
-  while (true) {
+  for (uint32_t turns = 0;; ++turns) {
+    if (turns == kTurnsMax) {
+      // A loop that never rests must not keep the guest's processor from its other work.
+      alarm->set(loop->now_ns() + kBusyEntryNs);
+      vcpu->clear_exit_request();
+      return;
+    }
     vcpu->clear_exit_request();
     const bool rang = alarm->take_ring();
     if (!rang && loop->is_idle()) return;

@@ -22,6 +22,7 @@
 #include "devices/vhost_user/shared_mapping.h"
 #include "devices/virtio/inflight_log.h"
 #include "devices/virtio/virtio_device.h"
+#include "loop/awaitables.h"
 #include "loop/event_loop.h"
 #include "loop/log.h"
 #include "loop/memory_file.h"
@@ -124,6 +125,8 @@ Task<void> VhostSession::serve() {
       co_await SocketWaiter(*this, POLLIN);
     } else {
       going_on = co_await answer(std::move(**request));
+      // A peer that never stops asking does not keep the loop from the others.
+      co_await loop::resume_on(*options_.main_loop);
     }
   }
   // The peer hears of it at once, not when its requests have ended.

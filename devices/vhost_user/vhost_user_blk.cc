@@ -299,6 +299,10 @@ Task<void> VhostUserBlk::connect() {
   SKIFF_LOG(kWarn, "{}: The vhost-user back end {} is back", options_.name, options_.socket);
   use(*std::move(connected));
   has_news_ = true;  // The disk may have another size.
+  if ((features_ & bit(VIRTIO_BLK_F_CONFIG_WCE)) == 0) co_return;
+  // A new back end begins with write-back, whatever the driver has asked the last one for.
+  const loop::MutexLock lock(mutex_);
+  wce_ = config_.wce;
 }
 
 // The driver's queues, with this back end.
@@ -307,7 +311,17 @@ Task<void> VhostUserBlk::begin() {
   std::function<void()> work = [&] { begun = start_queues(); };
   co_await OnWorker(*options_.pool, home_.loop(), std::move(work));
   is_running_ = true;
-  if (!begun) lose(begun.error().message());
+  if (!begun) {
+    lose(begun.error().message());
+    co_return;
+  }
+  if (!resumes_) co_return;
+  // What the one before had read or shown, and not told of: once too often is harmless.
+  for (QueueIndex i = 0; i < queue_count(); ++i) {
+    if (wanted_->queues[i].size == 0) continue;
+    queues_[i]->kick.notify();
+    transport_->interrupt_queue(i);
+  }
 }
 
 Result<void> VhostUserBlk::start_queues() {

@@ -173,8 +173,12 @@ TEST_F(ControlServerTest, FaultsAreSetByDiskAndRefusalsAreHandedBack) {
   send(fd, "{\"command\": \"set-faults\", \"disk\": \"disk0\", \"rules\": \"error=EIO\"}\n");
   EXPECT_EQ(receive(fd), "{\"ok\":true}\n");
   EXPECT_EQ(machine_.calls, std::vector<std::string>{"faults error=EIO"});
-  send(fd, "{\"command\": \"set-faults\", \"disk\": 7}\n");
+  send(fd, "{\"command\": \"set-faults\", \"disk\": 7, \"rules\": \"\"}\n");
   EXPECT_NE(receive(fd).find("No such disk"), std::string::npos);
+  // Not taken for the empty text, which ends all faults.
+  send(fd, "{\"command\": \"set-faults\", \"disk\": \"disk0\"}\n");
+  EXPECT_NE(receive(fd).find("is no text"), std::string::npos);
+  EXPECT_EQ(machine_.calls.size(), 1u);
 }
 
 TEST_F(ControlServerTest, StatusListsTheDisks) {

@@ -222,6 +222,11 @@ bool ControlServer::handle_disk_command(const std::string& command, const Json& 
     answer(done ? Json{{"ok", true}} : refusal(done.error().message()));
   };
   if (command == "set-faults") {
+    // Nothing would be the end of all faults.
+    if (!request.contains("rules") || !request["rules"].is_string()) {
+      answer(refusal("\"rules\" is no text, like \"error=EIO\" or \"\""));
+      return true;
+    }
     answer_result(machine_.set_disk_faults(disk, text_of(request, "rules")));
     return true;
   }

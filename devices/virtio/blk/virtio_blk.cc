@@ -230,11 +230,13 @@ loop::EventLoop* VirtioBlk::home_of_this_thread() const {
 
 std::shared_ptr<UsedPublisher> VirtioBlk::publisher_on(loop::EventLoop& loop) {
   const loop::MutexLock lock(mutex_);
-  std::erase_if(publishers_, [](const auto& publisher) { return publisher.expired(); });
-  for (const auto& publisher : publishers_)
-    if (auto alive = publisher.lock(); alive && &alive->home() == &loop) return alive;
+  std::erase_if(publishers_, [](const auto& other) { return other.publisher.expired(); });
+  // Those of other loops are not touched: the last to hold one must be on its loop's thread.
+  for (const auto& [home, publisher] : publishers_)
+    if (home == &loop)
+      if (auto alive = publisher.lock()) return alive;
   auto made = std::make_shared<UsedPublisher>(loop, *transport_);
-  publishers_.push_back(made);
+  publishers_.push_back({&loop, made});
   return made;
 }
 

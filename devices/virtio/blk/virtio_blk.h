@@ -114,8 +114,12 @@ class VirtioBlk final : public VirtioDevice, private PublisherSource {
   mutable loop::Mutex mutex_;
   bool is_started_ SKIFF_GUARDED_BY(mutex_) = false;
   uint64_t agreed_features_ SKIFF_GUARDED_BY(mutex_) = 0;  // Of the latest start.
-  // One for each loop where a queue is at work.
-  std::vector<std::weak_ptr<UsedPublisher>> publishers_ SKIFF_GUARDED_BY(mutex_);
+  // One for each loop where a queue is at work; taken and given back on that loop's thread alone.
+  struct LoopPublisher {
+    loop::EventLoop* loop;
+    std::weak_ptr<UsedPublisher> publisher;
+  };
+  std::vector<LoopPublisher> publishers_ SKIFF_GUARDED_BY(mutex_);
   std::vector<loop::EventLoop*> vcpu_loops_ SKIFF_GUARDED_BY(mutex_);
 };
 

@@ -211,15 +211,17 @@ void VirtioPci::interrupt_queue(QueueIndex queue) {
 }
 
 void VirtioPci::interrupt_queues(std::span<const QueueIndex> queues) {
-  if (queues.size() == 1) return interrupt_queue(queues.front());
+  if (queues.size() == 1 || !msix_.is_enabled()) return interrupt_queue(queues.front());
   std::bitset<kQueuesMax + 1> sent;
   for (const QueueIndex queue : queues) {
     const uint16_t vector = queue_vectors_[queue].load(std::memory_order_acquire);
+    if (vector == kNoVector) continue;
     if (vector < sent.size()) {
       if (sent[vector]) continue;
       sent[vector] = true;
     }
-    interrupt_queue(queue);
+    // What was looked at, whatever the driver has written since: it stands for the others as well.
+    msix_.trigger(vector);
   }
 }
 
