@@ -85,7 +85,7 @@ std::vector<ThreadUsage> usage_since(const std::vector<ThreadUsage>& begin,
     thread.context_switches -= before->context_switches;
     thread.sleeps -= before->sleeps;
   }
-  std::ranges::stable_sort(end, std::ranges::greater(), &ThreadUsage::cpu_ns);
+  std::ranges::sort(end, std::ranges::greater(), &ThreadUsage::cpu_ns);
   return end;
 }
 
