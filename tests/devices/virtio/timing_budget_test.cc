@@ -31,7 +31,7 @@ TEST(TimingBudgetTest, BatchesOfADiskAreAllTimed) {
 
 TEST(TimingBudgetTest, FastBatchesAreTimedForTwoPercentAtMost) {
   for (const int64_t period_ns : {100, 300, 1'000, 5'000}) {
-    for (const size_t requests : {1, 8, 32}) {
+    for (const size_t requests : {1U, 8U, 32U}) {
       const Outcome outcome = run(period_ns, requests, 100'000);
       const double cost = static_cast<double>(outcome.timed * (requests + 5) * 25);
       EXPECT_LE(cost / static_cast<double>(period_ns * 100'000), 0.02) << period_ns;

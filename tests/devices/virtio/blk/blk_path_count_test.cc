@@ -140,7 +140,7 @@ class BlkPathCountTest : public ::testing::TestWithParam<SubmitMode> {
 };
 
 TEST_P(BlkPathCountTest, RequestsAllocateNothingAndLockNothing) {
-  for (const size_t depth : {1, 8, 32}) {
+  for (const size_t depth : {1U, 8U, 32U}) {
     run(2'000, depth);  // What grows has grown.
     Counts counts = run(4'000, depth);
     // A worker of the pool that comes or goes meanwhile is counted as well; it does not do so
