@@ -208,7 +208,8 @@ void WorkerPool::State::spawn_and_bury() {
   while (!stopping) {
     join_retired();
     if (!std::exchange(spawn_wanted, false)) {
-      spawner_wake.wait(mutex);
+      // Who rang while the lock was let go of for a join was not heard.
+      if (!stopping && retired.empty()) spawner_wake.wait(mutex);
       continue;
     }
     mutex.unlock();
