@@ -143,7 +143,7 @@ void VirtioBlk::read_config(uint64_t offset_bytes, std::span<uint8_t> data) cons
   now.wce = shared_.write_back.load(std::memory_order_relaxed) ? 1 : 0;
   const auto bytes = std::as_bytes(std::span(&now, 1));
   std::ranges::fill(data, uint8_t{0});
-  if (offset_bytes >= bytes.size()) return;
+  if (offset_bytes >= bytes.size() || data.empty()) return;
   const auto part = bytes.subspan(offset_bytes);
   std::memcpy(data.data(), part.data(), std::min(part.size(), data.size()));
 }
