@@ -1,15 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // A program of its own, because it counts every allocation and every lock of the process.
-#include <dlfcn.h>
 #include <gtest/gtest.h>
-#include <pthread.h>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
-#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,30 +16,8 @@
 #include "block/open_image.h"
 #include "loop/event_loop.h"
 #include "loop/worker_pool.h"
+#include "tests/path_counters.h"
 #include "tests/temp_dir.h"
-
-namespace {
-
-std::atomic<uint64_t> allocations{0};
-std::atomic<uint64_t> locks{0};
-
-}  // namespace
-
-void* operator new(size_t size) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  if (void* memory = std::malloc(size)) return memory;
-  std::abort();
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-
-// Every mutex of C++ ends here.
-extern "C" int pthread_mutex_lock(pthread_mutex_t* mutex) {
-  using Lock = int (*)(pthread_mutex_t*);
-  static const auto kReal = reinterpret_cast<Lock>(dlsym(RTLD_NEXT, "pthread_mutex_lock"));
-  locks.fetch_add(1, std::memory_order_relaxed);
-  return kReal(mutex);
-}
 
 namespace skiff::block {
 namespace {
@@ -102,7 +75,9 @@ class Load {
     BlockRequest request;
   };
 
-  Counts now() const { return {allocations.load(), locks.load(), loop_.counters().enters}; }
+  Counts now() const {
+    return {counted_allocations.load(), counted_locks.load(), loop_.counters().enters};
+  }
   BlockRequest* next(Slot& slot) {
     --left_;
     slot.request.offset_bytes = (sequence_++ * 7919 * kBytes) % kImageBytes;
@@ -208,10 +183,10 @@ TEST_F(RawPathCountTest, IoUringNeedsOneSystemCallForARequestAloneAndFarFewerInB
 TEST_F(RawPathCountTest, CountersCount) {
   auto loop = make_loop(loop::EventLoop::Backend::kEpoll);
   const auto image = open(make_file(), IoEngineKind::kThreads);
-  const Counts before = {allocations.load(), locks.load(), 0};
+  const Counts before = {counted_allocations.load(), counted_locks.load(), 0};
   auto channel = image->open_channel(*loop);
   ASSERT_TRUE(channel);
-  EXPECT_GT(allocations.load(), before.allocations);
+  EXPECT_GT(counted_allocations.load(), before.allocations);
   const Counts counts = Load(**channel, *loop, BlockOp::kRead, 4).run(100);
   EXPECT_GE(counts.locks, 100u);
   channel->reset();

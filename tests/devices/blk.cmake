@@ -14,6 +14,6 @@ skiff_test(blk_tests
 # Counts every allocation and lock of the process, by operators that the thread sanitizer has for itself.
 if(NOT SKIFF_SANITIZE MATCHES "thread")
   skiff_test(blk_path_count_tests
-    SOURCES virtio/blk/blk_path_count_test.cc
+    SOURCES virtio/blk/blk_path_count_test.cc ../path_counters.cc
     LINK skiff_virtio_testing)
 endif()

@@ -3,6 +3,7 @@
 include(bench/guest/guest.cmake)
 skiff_library(skiff_bench
   SOURCES
+    bench/bench_output.cc
     bench/bench_report.cc
     bench/bench_result.cc
     bench/bench_words.cc

@@ -19,6 +19,7 @@
 #include "block/units.h"
 #include "loop/result.h"
 #include "vmm/bench/disk_bench_options.h"
+#include "vmm/bench/driver/blk_table.h"
 #include "vmm/config/option_text.h"
 
 namespace skiff::vmm {
@@ -116,6 +117,31 @@ Result<void> take_pattern(AccessPattern& target, std::string_view text) {
     return refused_word("rw", text, "read, write, randread, randwrite or randrw");
   target = pattern->second;
   return {};
+}
+
+Result<void> take_queue_size(uint16_t& target, const std::string& text) {
+  SKIFF_RETURN_IF_ERROR(take_optional(target, "queue-size", text, 1024));
+  if ((target & (target - 1)) != 0 || target < 4)
+    return refused_word("queue-size", text, "a power of two, 4 to 1024");
+  return {};
+}
+
+Result<void> take_size(uint64_t& target, const std::string& text, uint64_t block_bytes) {
+  if (text.empty()) return {};
+  const auto size = bench_size(text);
+  if (!size || *size < block_bytes)
+    return refused_word("size", text, "at least one block, like 512M or 4G");
+  target = *size;
+  return {};
+}
+
+Result<void> check_queue_depth(uint32_t depth, uint16_t queue_size, bool indirect) {
+  const uint32_t most = BlkTable::depth_max(queue_size, indirect);
+  if (depth <= most) return {};
+  return refused_word(
+      "depth", std::to_string(depth),
+      fmt::format("1 to {} with a queue of {}{}", most, queue_size,
+                  indirect ? "" : " (three descriptors each; one with --indirect)"));
 }
 
 Result<void> check_plot_name(const std::string& name) {

@@ -36,6 +36,13 @@ loop::Result<void> take_block_bytes(uint64_t& target, std::string_view text, uin
 loop::Result<void> take_engines(std::vector<block::IoEngineKind>& target, std::string_view text);
 loop::Result<void> take_duration(int64_t& target, const std::string& text);
 loop::Result<void> take_pattern(AccessPattern& target, std::string_view text);
+// A power of two from 4 to 1024 (virtio 1.2, 2.7, and what the devices here allow); nothing given
+// leaves the target.
+loop::Result<void> take_queue_size(uint16_t& target, const std::string& text);
+// How much of the disk is used: at least one block. Nothing given: all of it.
+loop::Result<void> take_size(uint64_t& target, const std::string& text, uint64_t block_bytes);
+// Has a virtqueue room for so many requests?
+loop::Result<void> check_queue_depth(uint32_t depth, uint16_t queue_size, bool indirect);
 // Of a picture: opened for writing, so a slip must not cost a disk.
 loop::Result<void> check_plot_name(const std::string& name);
 // "a,b,c", each one of `allowed`; several times the same is allowed.

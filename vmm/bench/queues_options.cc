@@ -54,26 +54,14 @@ Result<void> take_numbers(QueuesBenchOptions& options, const QueuesBenchWords& w
   SKIFF_RETURN_IF_ERROR(take_number(options.threads, "threads", words.threads, kBenchQueuesMax));
   SKIFF_RETURN_IF_ERROR(
       take_number(options.iothreads, "iothreads", words.iothreads, kBenchQueuesMax));
-  SKIFF_RETURN_IF_ERROR(take_optional(options.queue_size, "queue-size", words.queue_size, 1024));
-  if ((options.queue_size & (options.queue_size - 1)) != 0 || options.queue_size < 4)
-    return refused_word("queue-size", words.queue_size, "a power of two, 4 to 1024");
+  SKIFF_RETURN_IF_ERROR(take_queue_size(options.queue_size, words.queue_size));
   SKIFF_RETURN_IF_ERROR(take_optional(options.rate, "rate", words.rate, kBenchRateMax));
   SKIFF_RETURN_IF_ERROR(take_duration(options.duration_ns, words.duration));
-  if (words.size.empty()) return {};
-  const auto size = bench_size(words.size);
-  if (!size || *size < options.block_bytes)
-    return refused_word("size", words.size, "at least one block, like 512M or 4G");
-  options.size_bytes = *size;
-  return {};
+  return take_size(options.size_bytes, words.size, options.block_bytes);
 }
 
 Result<void> check_together(const QueuesBenchOptions& options) {
-  const uint32_t most = BlkTable::depth_max(options.queue_size, options.indirect);
-  if (options.depth > most)
-    return refused_word(
-        "depth", std::to_string(options.depth),
-        fmt::format("1 to {} with a queue of {}{}", most, options.queue_size,
-                    options.indirect ? "" : " (three descriptors each; one with --indirect)"));
+  SKIFF_RETURN_IF_ERROR(check_queue_depth(options.depth, options.queue_size, options.indirect));
   if (options.threads > options.queues)
     return refused_word("threads", std::to_string(options.threads), "at most --queues");
   const uint64_t buffers = options.block_bytes * options.depth * options.queues;

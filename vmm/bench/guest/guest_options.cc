@@ -102,12 +102,7 @@ Result<void> take_floor(GuestBenchOptions& options, const std::string& text) {
 }
 
 Result<void> check_together(const GuestBenchOptions& options) {
-  const uint32_t most = BlkTable::depth_max(options.queue_size, options.indirect);
-  if (options.depth > most)
-    return refused_word(
-        "depth", std::to_string(options.depth),
-        fmt::format("1 to {} with a queue of {}{}", most, options.queue_size,
-                    options.indirect ? "" : " (three descriptors each; one with --indirect)"));
+  SKIFF_RETURN_IF_ERROR(check_queue_depth(options.depth, options.queue_size, options.indirect));
   if (options.queues < options.cpus && options.irq && options.mmio)
     return refused_word("queues", std::to_string(options.queues), "as many as --cpus");
   if (options.mmio && options.irq && options.cpus != 1)
@@ -146,19 +141,12 @@ Result<GuestBenchOptions> parse_guest_bench(const GuestBenchWords& words) {
   SKIFF_RETURN_IF_ERROR(take_number(options.cpus, "cpus", words.cpus, kGuestCpusMax));
   options.queues = options.cpus;
   SKIFF_RETURN_IF_ERROR(take_optional(options.queues, "queues", words.queues, kGuestCpusMax));
-  SKIFF_RETURN_IF_ERROR(take_optional(options.queue_size, "queue-size", words.queue_size, 1024));
-  if ((options.queue_size & (options.queue_size - 1)) != 0 || options.queue_size < 4)
-    return refused_word("queue-size", words.queue_size, "a power of two, 4 to 1024");
+  SKIFF_RETURN_IF_ERROR(take_queue_size(options.queue_size, words.queue_size));
   SKIFF_RETURN_IF_ERROR(take_optional(options.rate, "rate", words.rate, kBenchRateMax));
   SKIFF_RETURN_IF_ERROR(take_duration(options.duration_ns, words.duration));
   SKIFF_RETURN_IF_ERROR(take_choice(options.irq, "completion", words.completion, "poll", "irq"));
   SKIFF_RETURN_IF_ERROR(take_choice(options.mmio, "bus", words.bus, "pci", "mmio"));
-  if (!words.size.empty()) {
-    const auto size = bench_size(words.size);
-    if (!size || *size < options.block_bytes)
-      return refused_word("size", words.size, "at least one block, like 512M or 4G");
-    options.size_bytes = *size;
-  }
+  SKIFF_RETURN_IF_ERROR(take_size(options.size_bytes, words.size, options.block_bytes));
   SKIFF_RETURN_IF_ERROR(add_contestants(options, words));
   options.rounds = options.contestants.size() > 1 ? kRoundsOfSeveral : 1;
   SKIFF_RETURN_IF_ERROR(take_optional(options.rounds, "rounds", words.rounds, kBenchRoundsMax));

@@ -1,18 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // What a request costs from the ring to the ring, counted. A program of its own, because it counts
 // every allocation and every lock of the process.
-#include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <linux/virtio_blk.h>
-#include <pthread.h>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <iterator>
 #include <memory>
-#include <new>
 #include <string>
 #include <vector>
 
@@ -24,29 +19,7 @@
 #include "devices/virtio/blk/virtio_blk.h"
 #include "loop/event_loop.h"
 #include "loop/worker_pool.h"
-
-namespace {
-
-std::atomic<uint64_t> allocations{0};
-std::atomic<uint64_t> locks{0};
-
-}  // namespace
-
-void* operator new(size_t size) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  if (void* memory = std::malloc(size)) return memory;
-  std::abort();
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-
-// Every mutex of C++ ends here.
-extern "C" int pthread_mutex_lock(pthread_mutex_t* mutex) {
-  using Lock = int (*)(pthread_mutex_t*);
-  static const auto kReal = reinterpret_cast<Lock>(dlsym(RTLD_NEXT, "pthread_mutex_lock"));
-  locks.fetch_add(1, std::memory_order_relaxed);
-  return kReal(mutex);
-}
+#include "tests/path_counters.h"
 
 namespace skiff::devices {
 namespace {
@@ -124,7 +97,9 @@ class BlkPathCountTest : public ::testing::TestWithParam<SubmitMode> {
     else
       device_->doorbell(0).notify();
   }
-  Counts now() const { return {allocations.load(), locks.load(), loop_->counters().enters}; }
+  Counts now() const {
+    return {counted_allocations.load(), counted_locks.load(), loop_->counters().enters};
+  }
 
   struct Slot {
     DriverBuffer chain[3];

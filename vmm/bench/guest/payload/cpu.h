@@ -22,6 +22,11 @@ template <typename T>
 void mmio_write(uint64_t address, T value) {
   *reinterpret_cast<volatile T*>(address) = value;
 }
+// As two halves, which virtio's 64-bit registers are written by (virtio 1.2, 4.1.3.1 and 4.2.2).
+inline void mmio_write64(uint64_t address, uint64_t value) {
+  mmio_write<uint32_t>(address, static_cast<uint32_t>(value));
+  mmio_write<uint32_t>(address + 4, static_cast<uint32_t>(value >> 32));
+}
 
 inline void pause() { __builtin_ia32_pause(); }
 

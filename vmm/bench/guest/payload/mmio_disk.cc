@@ -54,11 +54,6 @@ uint64_t find_device(uint64_t first) {
   give_up("no virtio-blk device on virtio-mmio");
 }
 
-void write64(uint64_t address, uint64_t value) {
-  mmio_write<uint32_t>(address, static_cast<uint32_t>(value));
-  mmio_write<uint32_t>(address + 4, static_cast<uint32_t>(value >> 32));
-}
-
 }  // namespace
 
 void MmioDisk::begin(const Parameters& parameters, uint64_t wanted_features, VirtioDisk& disk) {
@@ -93,9 +88,9 @@ void MmioDisk::add_queue(uint16_t queue, uint16_t size, const DriverRing::Places
     give_up("a queue of the device is smaller than asked for",
             mmio_read<uint32_t>(base_ + kQueueSizeMax));
   mmio_write<uint32_t>(base_ + kQueueSize, size);
-  write64(base_ + kQueueDescriptors, places.descriptors);
-  write64(base_ + kQueueDriver, places.available);
-  write64(base_ + kQueueDevice, places.used);
+  mmio_write64(base_ + kQueueDescriptors, places.descriptors);
+  mmio_write64(base_ + kQueueDriver, places.available);
+  mmio_write64(base_ + kQueueDevice, places.used);
   disk_->doorbells[queue] = {base_ + kQueueNotify, queue, true};
   mmio_write<uint32_t>(base_ + kQueueReady, 1);
 }

@@ -58,11 +58,6 @@ uint64_t find_function(uint64_t ecam) {
   give_up("no virtio-blk device on PCI");
 }
 
-void write64(uint64_t address, uint64_t value) {
-  mmio_write<uint32_t>(address, static_cast<uint32_t>(value));
-  mmio_write<uint32_t>(address + 4, static_cast<uint32_t>(value >> 32));
-}
-
 }  // namespace
 
 // Gives the BAR an address, wherever it may be now: firmware that is not there may not have given
@@ -152,9 +147,9 @@ void PciDisk::add_queue(uint16_t queue, uint16_t size, const DriverRing::Places&
     give_up("a queue of the device is smaller than asked for",
             mmio_read<uint16_t>(common_ + kQueueSize));
   mmio_write<uint16_t>(common_ + kQueueSize, size);
-  write64(common_ + kQueueDescriptors, places.descriptors);
-  write64(common_ + kQueueDriver, places.available);
-  write64(common_ + kQueueDevice, places.used);
+  mmio_write64(common_ + kQueueDescriptors, places.descriptors);
+  mmio_write64(common_ + kQueueDriver, places.available);
+  mmio_write64(common_ + kQueueDevice, places.used);
   if (irq_) {
     // Vector `queue` of the table; Intel SDM vol. 3A, 11.11.
     const uint64_t entry = vectors_ + queue * kVectorBytes;
