@@ -210,22 +210,27 @@ step_sim() {
     PATH=$ROOT_DIR/build/dev/bin:$PATH sh -c "$(run_programs sim_tests)"
 }
 
+# One fuzzer, its output shown at its end: several run at once. New inputs go into the build folder; the seeds stay as
+# they are.
+run_fuzzer() {
+  local name=${1##*/} status=0 seeds=()
+  local corpus=$ROOT_DIR/build/fuzz/corpus/$name log=$LOGS_DIR/fuzz-$name.log
+  mkdir -p "$corpus"
+  [[ ! -d $ROOT_DIR/tests/fuzz/corpus/$name ]] || seeds=("$ROOT_DIR/tests/fuzz/corpus/$name")
+  "$1" -max_total_time="$FUZZ_SECONDS" -print_final_stats=1 -artifact_prefix="$LOGS_DIR/$name-" \
+    "$corpus" "${seeds[@]}" >"$log" 2>&1 || status=$?
+  echo "## $name: status $status"
+  if [[ $status == 0 ]]; then tail -n 12 "$log"; else cat "$log"; fi
+  return "$status"
+}
+
 step_fuzz() {
-  local fuzzer name corpus failed=0 found=0
+  local fuzzers
   build_preset fuzz || return 1
-  for fuzzer in "$ROOT_DIR"/build/fuzz/bin/*_fuzzer; do
-    [[ -x $fuzzer ]] || continue
-    found=1
-    name=${fuzzer##*/}
-    # New inputs go into the build folder; the seeds stay as they are.
-    corpus=$ROOT_DIR/build/fuzz/corpus/$name
-    mkdir -p "$corpus"
-    echo "$name"
-    local seeds=()
-    [[ ! -d $ROOT_DIR/tests/fuzz/corpus/$name ]] || seeds=("$ROOT_DIR/tests/fuzz/corpus/$name")
-    "$fuzzer" -max_total_time="$FUZZ_SECONDS" -print_final_stats=1 -artifact_prefix="$LOGS_DIR/$name-" \
-      "$corpus" "${seeds[@]}" || failed=1
-  done
-  [[ $found == 1 ]] || echo "no *_fuzzer in build/fuzz/bin"
-  [[ $found == 1 && $failed == 0 ]]
+  mapfile -t fuzzers < <(find "$ROOT_DIR/build/fuzz/bin" -name '*_fuzzer' -executable | LC_ALL=C sort)
+  [[ ${#fuzzers[@]} -gt 0 ]] || { echo "no *_fuzzer in build/fuzz/bin" && return 1; }
+  export -f run_fuzzer
+  export ROOT_DIR LOGS_DIR FUZZ_SECONDS
+  # shellcheck disable=SC2016 # Expanded by the shell that runs it.
+  printf '%s\0' "${fuzzers[@]}" | xargs -0 -n 1 -P "$JOBS" bash -c 'run_fuzzer "$1"' _
 }
