@@ -120,11 +120,13 @@ Task<void> VhostSession::serve() {
       if (request.error().kind() != ErrorKind::kCancelled)
         SKIFF_LOG_LIMITED(kWarn, "{}: Front end disconnected: {}", options_.name,
                           request.error().message());
-      going_on = false;
-    } else if (!request->has_value()) {
+      break;
+    }
+    std::optional<VhostMessage> message = *std::move(request);
+    if (!message) {
       co_await SocketWaiter(*this, POLLIN);
     } else {
-      going_on = co_await answer(std::move(**request));
+      going_on = co_await answer(*std::move(message));
       // A peer that never stops asking does not keep the loop from the others.
       co_await loop::resume_on(*options_.main_loop);
     }
@@ -157,7 +159,8 @@ Task<bool> VhostSession::answer(VhostMessage request) {
     if (sent_away) co_return false;
     co_return co_await send(reply_with(request, 1), -1);
   }
-  if (reply->message) co_return co_await send(std::move(*reply->message), reply->fd.get());
+  Reply given = *std::move(reply);
+  if (given.message) co_return co_await send(*std::move(given.message), given.fd.get());
   if (wants_ack) co_return co_await send(reply_with(request, 0), -1);
   co_return true;
 }

@@ -90,6 +90,11 @@ void QueueRunner::schedule() {
   active_->serve_bh.schedule();
 }
 
+int64_t QueueRunner::now_ns() const {
+  SKIFF_CHECK(active_);
+  return active_->seat.publisher->home().now_ns();
+}
+
 void QueueRunner::kick(int64_t since_ns) {
   assert_here();
   metrics_.kicks.add(1);

@@ -130,7 +130,7 @@ class QueueRunner final : private loop::Poller {
   QueueRunner(const Options& options, loop::EventNotifier doorbell)
       : options_(options), doorbell_(std::move(doorbell)), queue_(*options.memory) {}
   void assert_here() const;
-  int64_t now_ns() const { return active_->seat.publisher->home().now_ns(); }
+  int64_t now_ns() const;
   void run();
   void schedule_publish();
   void publish_now();

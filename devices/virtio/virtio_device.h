@@ -12,6 +12,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "devices/core/guest_memory.h"
@@ -127,7 +128,7 @@ class VirtioDevice {
 
   // Of a device that offers kVirtioRingReset, while it is started. The queue is as before the start
   // (2.6.1.1) when `done` runs, on an arbitrary thread, and in any case before the end of a stop().
-  virtual void reset_queue(QueueIndex /*queue*/, std::function<void()> done) { done(); }
+  virtual void reset_queue(QueueIndex /*queue*/, std::function<void()> done) { std::move(done)(); }
   // A queue that was reset is used again, with the features of the start (2.6.1.2).
   virtual void start_queue(QueueIndex /*queue*/, const QueueLayout& /*layout*/) {}
 };

@@ -422,6 +422,7 @@ void QueuePlacer::choose_mode(const std::shared_ptr<Disk>& disk, size_t index,
 void QueuePlacer::balance() {
   if (iothreads_.size() < 2) return;
   std::vector<BalancedThread> threads;
+  threads.reserve(probes_.size());
   for (const auto& probe : probes_) threads.push_back({probe->cpu(), probe->load()});
   std::vector<BalancedQueue> queues;
   std::vector<std::pair<std::shared_ptr<Disk>, size_t>> owners;

@@ -71,6 +71,7 @@ std::vector<size_t> threads_of(const DiskConfig& disk, const StorageOptions& opt
   }
   for (size_t i = 0; names.empty() && i < thread_count; ++i) usable.push_back(i);
   std::vector<size_t> threads;
+  threads.reserve(queue_count(disk));
   for (size_t queue = 0; queue < queue_count(disk); ++queue)
     threads.push_back(usable[queue % usable.size()]);
   return threads;
@@ -157,9 +158,9 @@ Result<void> StorageServer::add(const StorageExport& wanted, const StorageOption
   if (!backend) return backend.error().with_context("socket");
   added->backend = *std::move(backend);
   added->drain = std::make_unique<block::DrainPoint>(main_loop_, wanted.disk.path);
-  for (devices::QueueIndex queue = 0; queue < loops.size(); ++queue)
-    added->drain->join(added->device->drain_party(queue), *loops[queue],
-                       fmt::format("queue {}", queue));
+  for (size_t queue = 0; queue < loops.size(); ++queue)
+    added->drain->join(added->device->drain_party(static_cast<devices::QueueIndex>(queue)),
+                       *loops[queue], fmt::format("queue {}", queue));
   SKIFF_LOG(kInfo, "Serving {} on {} with {} queues", wanted.disk.path, wanted.socket,
             loops.size());
   exports_.push_back(std::move(added));

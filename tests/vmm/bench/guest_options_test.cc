@@ -33,6 +33,7 @@ std::string refusal_of(const GuestBenchWords& given) {
 
 std::vector<std::string> names_of(const GuestBenchOptions& options) {
   std::vector<std::string> names;
+  names.reserve(options.contestants.size());
   for (const GuestContestant& contestant : options.contestants) names.push_back(contestant.name());
   return names;
 }

@@ -104,7 +104,8 @@ Result<GuestBenchResults> GuestBench::run() {
   const size_t guests = results.guests.size();
   for (uint32_t round = 1; round <= options_.rounds; ++round) {
     plan_.seed = round;
-    if (results.floor) SKIFF_RETURN_IF_ERROR(measure_floor(*results.floor, round));
+    if (results.floor && options_.floor)
+      SKIFF_RETURN_IF_ERROR(measure_floor(*results.floor, *options_.floor, round));
     // Every second round the other way round, so that nobody always comes after the same.
     for (size_t i = 0; i < guests; ++i) {
       const size_t at = round % 2 == 1 ? i : guests - 1 - i;
@@ -119,9 +120,10 @@ Result<GuestBenchResults> GuestBench::run() {
   return results;
 }
 
-Result<void> GuestBench::measure_floor(EngineResult& result, uint32_t round) {
+Result<void> GuestBench::measure_floor(EngineResult& result, block::IoEngineKind engine,
+                                       uint32_t round) {
   const DiskBenchOptions floor = floor_options(options_);
-  auto turn = DiskTurn::open(*loop_, floor, *options_.floor);
+  auto turn = DiskTurn::open(*loop_, floor, engine);
   if (!turn) return turn.error();
   auto outcome = (*turn)->run(options_.duration_ns / options_.rounds, {});
   if (!outcome) return outcome.error();

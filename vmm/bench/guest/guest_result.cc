@@ -159,6 +159,7 @@ GuestSummary summarise(const GuestResult& result) {
   GuestSummary summary;
   const auto spread = [&result](auto value_of) {
     std::vector<double> values;
+    values.reserve(result.rounds.size());
     for (const GuestSample& round : result.rounds) values.push_back(value_of(round));
     return spread_of(std::move(values));
   };

@@ -60,7 +60,8 @@ class BlkQueuesFixture : public ::testing::Test {
   void start() {
     VirtioStart start{.features = device_->features() | kVirtioRingEventIdx | kVirtioVersion1,
                       .queues = {}};
-    for (QueueIndex i = 0; i < drivers_.size(); ++i) start.queues.push_back(make_driver(i));
+    for (size_t i = 0; i < drivers_.size(); ++i)
+      start.queues.push_back(make_driver(static_cast<QueueIndex>(i)));
     device_->start(start);
     turn();
   }
