@@ -230,6 +230,21 @@ struct BadFile {
 };
 class BadConfigFile : public ::testing::TestWithParam<BadFile> {};
 
+TEST(ConfigFile, NestingIsBoundedWhateverTheCommentsHold) {
+  MachineConfig config;
+  for (const char* before : {"", "/* \" */", "// \"\n", "// \"\r"}) {
+    const auto refused = apply_config_text(config, before + std::string(100'000, '['));
+    ASSERT_FALSE(refused);
+    EXPECT_NE(refused.error().message().find("more than 16 brackets within each other"),
+              std::string::npos)
+        << before;
+  }
+  const std::string brackets(100, '[');
+  EXPECT_TRUE(apply_config_text(
+      config, "{/* " + brackets + " */ \"cmdline\": \"" + brackets + "\" // " + brackets + "\n}"));
+  EXPECT_EQ(config.cmdline, brackets);
+}
+
 TEST_P(BadConfigFile, NamesWhatIsWrong) {
   MachineConfig config;
   const auto applied = apply_config_text(config, GetParam().json);

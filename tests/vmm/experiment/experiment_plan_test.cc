@@ -83,7 +83,7 @@ TEST(ExperimentPlan, WrongKeysAndValuesAreNamedWithWhatIsAllowed) {
   const std::vector<Case> cases = {
       {"[]", {"object"}},
       {"{", {"not JSON"}},
-      {std::string(100, '[') + std::string(100, ']'), {"32"}},
+      {std::string(100, '[') + std::string(100, ']'), {"16 brackets"}},
       {"{}", {"name", "missing"}},
       {R"({"name": "e"})", {"runs", "missing"}},
       {R"({"name": "e", "runs": []})", {"runs", "[]", "1 to 100"}},

@@ -13,6 +13,7 @@
 #include "vmm/bench/bench_result.h"
 #include "vmm/bench/driver/driver_histogram.h"
 #include "vmm/bench/thread_usage.h"
+#include "vmm/config/json_text.h"
 
 namespace skiff::vmm {
 namespace {
@@ -98,10 +99,11 @@ double per(double value, uint64_t count) {
 }  // namespace
 
 Result<GuestDocument> parse_guest_document(std::string_view text) {
-  const Json document = Json::parse(text, nullptr, false);
+  const auto parsed = parse_json_text<Json>(text, JsonComments::kRefused);
   constexpr size_t kShown = 200;
-  if (!document.is_object())
+  if (!parsed || !parsed->is_object())
     return malformed("no JSON object: " + std::string(text.substr(0, kShown)));
+  const Json& document = *parsed;
   if (const auto error = document.find("error"); error != document.end() && error->is_string()) {
     std::string message = "The guest says: " + error->get<std::string>();
     for (const char* fact : {"sector", "queue", "vector", "code", "rip", "address"})
