@@ -47,7 +47,8 @@ class DiskThreads {
       const DiskConfig& config, devices::VirtioBlk::Options options);
   // The device is stopped, or about to be destroyed.
   void forget(const devices::VirtioBlk& device);
-  // From now on, while it runs too; kUnsupported when vCPUs cannot submit.
+  // From now on, while it runs too; kUnsupported when vCPUs cannot submit, kInvalidArgument when
+  // the disk's other options exclude it.
   loop::Result<void> set_submit(const devices::VirtioBlk& device, DiskSubmit submit);
   DiskActivity activity(const devices::VirtioBlk& device) const;
 

@@ -38,8 +38,10 @@ class DiskThreadsTest : public ::testing::Test {
     config.submit = submit;
     return config;
   }
-  void create(uint32_t vcpus, std::vector<DiskConfig> disks) {
+  void create(uint32_t vcpus, std::vector<DiskConfig> disks,
+              std::vector<IothreadConfig> iothreads = {}) {
     MachineConfig config;
+    config.iothreads = std::move(iothreads);
     config.cpus.count = vcpus;
     config.disks = std::move(disks);
     std::vector<uint32_t> apic_ids;
@@ -105,6 +107,22 @@ TEST_F(DiskThreadsTest, ModeIsChangedWhileThereAreDisks) {
   EXPECT_EQ(threads_->activity(**device).queues[1].home, "io0");
   EXPECT_EQ(threads_->activity(**device).queues[1].mode, "poll");
   EXPECT_EQ(threads_->activity(**device).submit, "poll");
+}
+
+TEST_F(DiskThreadsTest, ModeThatTheDisksOptionsExcludeIsRefusedAsOnTheCommandLine) {
+  DiskConfig config = disk(DiskSubmit::kIothread);
+  config.iothreads = {"io0"};
+  create(2, {config}, {IothreadConfig{.id = "io0", .poll_max_us = 0u}});
+  const auto device = add(config);
+  ASSERT_TRUE(device) << device.error().message();
+  ASSERT_TRUE(threads_->set_vcpus(vcpus_with(&vcpu_.loop(), 2)));
+  const auto vcpu = threads_->set_submit(**device, DiskSubmit::kVcpu);
+  ASSERT_FALSE(vcpu);
+  EXPECT_THAT(vcpu.error().message(), HasSubstr("submit=vcpu and iothreads= exclude each other"));
+  const auto poll = threads_->set_submit(**device, DiskSubmit::kPoll);
+  ASSERT_FALSE(poll);
+  EXPECT_THAT(poll.error().message(), HasSubstr("which poll-max-us=0 keeps from polling"));
+  EXPECT_EQ(threads_->activity(**device).submit, "iothread");
 }
 
 TEST_F(DiskThreadsTest, FirstDiskMayComeLater) {
