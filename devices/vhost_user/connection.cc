@@ -6,10 +6,13 @@
 #include <spdlog/fmt/fmt.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/types.h>
 #include <sys/un.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <span>
@@ -96,6 +99,20 @@ Result<void> VhostConnection::send(VhostMessage request, std::span<const int> fd
     return failed(request, Error(ErrorKind::kIo, "The back end could not do it; see its messages"));
   return {};
 }
+
+bool VhostConnection::has_closed() {
+  // A peer that sends without an end is looked at again later.
+  constexpr int kReadsMax = 16;
+  std::array<std::byte, 4096> ignored;
+  for (int reads = 0; reads < kReadsMax; ++reads) {
+    const ssize_t got = ::recv(socket_.get(), ignored.data(), ignored.size(), MSG_DONTWAIT);
+    if (got > 0 || (got < 0 && errno == EINTR)) continue;
+    return got == 0 || errno != EAGAIN;
+  }
+  return false;
+}
+
+void VhostConnection::leave() { ::shutdown(socket_.get(), SHUT_WR); }
 
 Result<void> VhostConnection::await(short events, int64_t deadline_ns) const {
   while (true) {

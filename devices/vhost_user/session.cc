@@ -131,15 +131,20 @@ Task<void> VhostSession::serve() {
       co_await loop::resume_on(*options_.main_loop);
     }
   }
-  // The peer hears of it at once, not when its requests have ended.
-  hang_up();
   co_await options_.rings->shut_down();
   if (options_.memory->has_faulted())
     SKIFF_LOG_LIMITED(kWarn, "{}: The front end cut its shared memory short", options_.name);
   options_.memory->clear();
+  // Only now: to the peer a closed connection means that nobody uses its memory any more.
+  ::shutdown(socket_.get(), SHUT_RDWR);
 }
 
-void VhostSession::hang_up() { ::shutdown(socket_.get(), SHUT_RDWR); }
+void VhostSession::hang_up() {
+  is_hanging_up_ = true;
+  ::shutdown(socket_.get(), SHUT_RD);
+  // That is an end to read, also for a session that waits for a peer to take its answers.
+  if (waiter_) watcher_.watch(POLLIN);
+}
 
 // False when the connection is of no more use.
 Task<bool> VhostSession::answer(VhostMessage request) {
@@ -172,6 +177,7 @@ Task<bool> VhostSession::send(VhostMessage message, int fd) {
     auto sent = writer.write(socket_.get());
     if (!sent) co_return false;
     if (*sent) co_return true;
+    if (is_hanging_up_) co_return false;
     co_await SocketWaiter(*this, POLLOUT);
   }
 }

@@ -108,8 +108,11 @@ in_lab_of_its_own() {
 }
 
 lab_with() {
+  local more=()
+  # Other people's back end, for those that use it.
+  [[ $1 != vhost_* ]] || more=(--file "$(command -v qemu-storage-daemon):/usr/bin/qemu-storage-daemon")
   SKIFF_PROGRAM=skiff GTEST_FILTER=$2 \
-    "$SCRIPTS_DIR/lab" --build "$ROOT_DIR/build/dev" --timeout 180 --program skiff --program "$1" -- "$1"
+    "$SCRIPTS_DIR/lab" --build "$ROOT_DIR/build/dev" --timeout 180 --program skiff --program "$1" "${more[@]}" -- "$1"
 }
 
 # The names of the tests of the program NAME that match a filter (default: all), one per line.

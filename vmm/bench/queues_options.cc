@@ -75,6 +75,14 @@ Result<void> check_together(const QueuesBenchOptions& options) {
   if (in_process && options.path.empty())
     return Error(ErrorKind::kInvalidArgument,
                  "bench queues: no FILE to measure (or --submit none and --vhost-user SOCKET)");
+  const bool over_sockets = std::ranges::any_of(
+      options.contestants, [](const QueuesContestant& one) { return !one.socket.empty(); });
+  if (over_sockets && writes(options.pattern) && !options.overwrite)
+    return Error(ErrorKind::kInvalidArgument,
+                 fmt::format("--rw {} would destroy what is on the disk behind --vhost-user, and "
+                             "whether that is anything cannot be seen from here: --overwrite "
+                             "says that it may",
+                             pattern_name(options.pattern)));
   return check_plot_name(options.plot);
 }
 
