@@ -43,6 +43,10 @@ constexpr uint16_t kQueuesDefault = 16;
 // long in QEMU, and no message tells how long they are.
 constexpr uint32_t kSegmentsMax = 126;
 
+// How long a thread that has disks of submit=auto looks before it sleeps, where that has paid: what
+// a wake costs. Those who ask for polling get more.
+constexpr uint32_t kPollMaxUsAuto = 16;
+
 uint16_t queue_count(const DiskConfig& disk) {
   return disk.queues != 0 ? static_cast<uint16_t>(disk.queues) : kQueuesDefault;
 }
@@ -57,6 +61,15 @@ Result<std::unique_ptr<block::BlockBackend>> open_when_free(const DiskConfig& di
     const timespec pause{.tv_sec = 0, .tv_nsec = 10'000'000};
     ::nanosleep(&pause, nullptr);
   }
+}
+
+uint32_t default_poll_max_us(const StorageOptions& options) {
+  const auto any = [&](DiskSubmit submit) {
+    return std::ranges::any_of(
+        options.exports, [submit](const StorageExport& one) { return one.disk.submit == submit; });
+  };
+  if (any(DiskSubmit::kPoll)) return kPollMaxUsDefault;
+  return any(DiskSubmit::kAuto) ? kPollMaxUsAuto : 0;
 }
 
 // The thread of each queue, as an index.
@@ -110,11 +123,9 @@ Result<void> StorageServer::start_threads(const StorageOptions& options) {
     for (size_t i = 0; i < std::min<size_t>(queues, cpus->count()); ++i)
       wanted.push_back({.id = fmt::format("io{}", i)});
   }
-  const bool polls = std::ranges::any_of(options.exports, [](const StorageExport& one) {
-    return one.disk.submit == DiskSubmit::kPoll;
-  });
   for (const IothreadConfig& config : wanted) {
-    const uint32_t poll_max_us = config.poll_max_us.value_or(polls ? kPollMaxUsDefault : 0);
+    const uint32_t poll_max_us = config.poll_max_us.value_or(default_poll_max_us(options));
+    polls_.push_back(poll_max_us != 0);
     auto thread = loop::IoThread::create({.name = config.id,
                                           .cpus = config.cpus,
                                           .sched = config.sched,
@@ -132,11 +143,11 @@ Result<void> StorageServer::add(const StorageExport& wanted, const StorageOption
   added->image = *std::move(image);
   std::vector<devices::QueueHome> homes;
   std::vector<loop::EventLoop*> loops;
-  const auto mode = wanted.disk.submit == DiskSubmit::kPoll ? devices::SubmitMode::kPoll
-                                                            : devices::SubmitMode::kIoThread;
   for (const size_t thread : threads_of(wanted.disk, options, threads_.size())) {
+    const bool polls = wanted.disk.submit != DiskSubmit::kIothread && polls_[thread];
     loops.push_back(&threads_[thread]->loop());
-    homes.push_back({.loop = loops.back(), .mode = mode});
+    homes.push_back({.loop = loops.back(),
+                     .mode = polls ? devices::SubmitMode::kPoll : devices::SubmitMode::kIoThread});
   }
   auto device = devices::VirtioBlk::create({.queues = homes,
                                             .memory = &added->memory.guest(),
