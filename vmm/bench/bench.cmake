@@ -36,5 +36,5 @@ skiff_library(skiff_bench
     bench/thread_usage.cc
     bench/tsc_rate.cc
     doctor_disk.cc
-  LINK skiff_services skiff_block skiff_virtio skiff_vhost_user)
+  LINK skiff_services skiff_block skiff_virtio skiff_vhost_user skiff_statistics)
 add_dependencies(skiff_bench skiff_bench_payload)

@@ -89,8 +89,10 @@ Result<void> check_together(const QueuesBenchOptions& options) {
 }  // namespace
 
 std::string QueuesContestant::name() const {
-  if (!socket.empty()) return "vhost-user " + socket.substr(socket.rfind('/') + 1);
-  return fmt::format("{} {}", devices::submit_mode_name(submit), block::engine_name(engine));
+  const char* more = again ? " again" : "";
+  if (!socket.empty()) return "vhost-user " + socket.substr(socket.rfind('/') + 1) + more;
+  return fmt::format("{} {}{}", devices::submit_mode_name(submit), block::engine_name(engine),
+                     more);
 }
 
 Result<QueuesBenchOptions> parse_queues_bench(const QueuesBenchWords& words) {
@@ -108,6 +110,10 @@ Result<QueuesBenchOptions> parse_queues_bench(const QueuesBenchWords& words) {
     return refused_word("completion", words.completion, "poll or irq");
   options.irq = words.completion == "irq";
   SKIFF_RETURN_IF_ERROR(take_contestants(options, words));
+  if (words.again) {
+    options.contestants.push_back(options.contestants.front());
+    options.contestants.back().again = true;
+  }
   options.rounds = options.contestants.size() > 1 ? kRoundsOfSeveral : 1;
   SKIFF_RETURN_IF_ERROR(take_optional(options.rounds, "rounds", words.rounds, kBenchRoundsMax));
   SKIFF_RETURN_IF_ERROR(check_together(options));

@@ -20,6 +20,7 @@ struct QueuesContestant {
   std::string socket;  // Empty: in this process, by the two below.
   devices::SubmitMode submit = devices::SubmitMode::kIoThread;
   block::IoEngineKind engine = block::IoEngineKind::kAuto;
+  bool again = false;  // The first one once more, to see what chance does.
 
   std::string name() const;
 };
@@ -70,6 +71,7 @@ struct QueuesBenchWords {
   bool verify = false;
   bool overwrite = false;
   bool json = false;
+  bool again = false;
   std::string plot;
 };
 

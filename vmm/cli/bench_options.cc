@@ -45,6 +45,8 @@ void declare_bench_guest(CLI::App& guest, GuestBenchWords& words) {
   option("--depth", words.depth, "N", "Requests that each queue keeps under way (1)");
   option("--rate", words.rate, "N",
          "Requests a second on each queue; latencies count from when each was due");
+  option("--timer", words.timer, "N",
+         "A timer of N a second in the guest, which tells how late it comes");
   option("--duration", words.duration, "SECONDS",
          "Of each contestant, all its rounds together (5)");
   option("--rounds", words.rounds, "N", "Turns of each contestant (5 with several, else 1)");
@@ -71,6 +73,7 @@ void declare_bench_guest(CLI::App& guest, GuestBenchWords& words) {
   guest.add_flag("--indirect", words.indirect, "Requests in indirect descriptors");
   guest.add_flag("--verify", words.verify, "Writes leave a pattern, and reads must find it");
   guest.add_flag("--overwrite", words.overwrite, "Write even where there is data, destroying it");
+  guest.add_flag("--again", words.again, "The first contestant once more (A/A)");
   guest.add_flag("--json", words.json, "Print the results as JSON");
   option("--plot", words.plot, "OUT.svg", "Draw the distributions of the latencies");
 }
@@ -102,6 +105,7 @@ void declare_bench_queues(CLI::App& queues, QueuesBenchWords& words) {
   queues.add_flag("--indirect", words.indirect, "Requests in indirect descriptors");
   queues.add_flag("--verify", words.verify, "Writes leave a pattern, and reads must find it");
   queues.add_flag("--overwrite", words.overwrite, "Write even where there is data, destroying it");
+  queues.add_flag("--again", words.again, "The first device once more (A/A)");
   queues.add_flag("--json", words.json, "Print the results as JSON");
   option("--plot", words.plot, "OUT.svg", "Draw the distributions of the latencies");
 }

@@ -84,14 +84,20 @@ TEST(GuestBenchOptions, WhatCannotBeIsRefusedWithWhatIsAllowed) {
   EXPECT_THAT(with(&GuestBenchWords::floor, "fastest"), HasSubstr("none or an engine"));
   EXPECT_THAT(with(&GuestBenchWords::plot, "disk.img"), HasSubstr(".svg"));
   EXPECT_THAT(with(&GuestBenchWords::bs, "2M"), HasSubstr("up to 1M"));
+  EXPECT_THAT(with(&GuestBenchWords::timer, "0"), HasSubstr("--timer 0"));
+  EXPECT_THAT(with(&GuestBenchWords::timer, "100001"), HasSubstr("100000"));
 }
 
-TEST(GuestBenchOptions, OneLineOfInterruptsIsForOneProcessor) {
+TEST(GuestBenchOptions, TheFloorLeavesAPatternAlone) {
   GuestBenchWords given = words();
-  given.bus = "mmio";
-  given.completion = "irq";
-  given.cpus = "2";
-  EXPECT_THAT(refusal_of(given), HasSubstr("--cpus 1"));
+  given.rw = "randrw";
+  EXPECT_TRUE(parse_guest_bench(given)->floor);
+  given.verify = true;
+  EXPECT_FALSE(parse_guest_bench(given)->floor);
+  given.floor = "sync";
+  EXPECT_THAT(refusal_of(given), HasSubstr("--floor sync"));
+  given.rw = "randread";
+  EXPECT_TRUE(parse_guest_bench(given)->floor);
 }
 
 GuestRunPlan plan() {

@@ -144,6 +144,7 @@ std::string payload_command_line(const GuestBenchOptions& options, const GuestRu
       is_random(options.pattern) ? 1 : 0, write_percent(options.pattern), plan.duration_ns / 1000,
       guest_warm_up_ns(plan.duration_ns) / 1000, plan.tsc_khz, memory_mib * kMiB, plan.seed);
   if (options.rate != 0) text += fmt::format(" bench.rate={}", options.rate);
+  if (options.timer != 0) text += fmt::format(" bench.timer={}", options.timer);
   if (options.irq) text += " bench.irq=1";
   if (options.mmio) text += " bench.mmio=1";
   if (options.indirect) text += " bench.indirect=1";

@@ -27,6 +27,7 @@ using loop::Result;
 
 constexpr uint32_t kRoundsOfSeveral = 5;
 constexpr uint64_t kPollMaxUs = 1'000'000;
+constexpr uint64_t kTimerRateMax = 100'000;
 // One piece of guest memory, in one descriptor.
 constexpr uint64_t kBlockMax = uint64_t{1} << 20;
 
@@ -85,6 +86,9 @@ Result<void> add_contestants(GuestBenchOptions& options, const GuestBenchWords& 
   SKIFF_RETURN_IF_ERROR(take_list(vmms, "vmm", words.vmm, {"skiff", "qemu"}));
   for (const std::string& vmm : vmms)
     SKIFF_RETURN_IF_ERROR(vmm == "skiff" ? add_skiffs(options, words) : add_qemus(options, words));
+  if (!words.again) return {};
+  options.contestants.push_back(options.contestants.front());
+  options.contestants.back().again = true;
   return {};
 }
 
@@ -92,6 +96,11 @@ Result<void> add_contestants(GuestBenchOptions& options, const GuestBenchWords& 
 Result<void> take_floor(GuestBenchOptions& options, const std::string& text) {
   using block::IoEngineKind;
   if (text == "none") return {};
+  // What it would write is not the pattern.
+  if (options.verify && writes(options.pattern)) {
+    if (text.empty()) return {};
+    return refused_word("floor", text, "none, when --verify goes with writes");
+  }
   if (text.empty()) {
     options.floor = options.depth == 1 ? IoEngineKind::kSync : IoEngineKind::kIoUring;
     return {};
@@ -103,11 +112,6 @@ Result<void> take_floor(GuestBenchOptions& options, const std::string& text) {
 
 Result<void> check_together(const GuestBenchOptions& options) {
   SKIFF_RETURN_IF_ERROR(check_queue_depth(options.depth, options.queue_size, options.indirect));
-  if (options.queues < options.cpus && options.irq && options.mmio)
-    return refused_word("queues", std::to_string(options.queues), "as many as --cpus");
-  if (options.mmio && options.irq && options.cpus != 1)
-    return Error(ErrorKind::kInvalidArgument,
-                 "--bus mmio has one interrupt line: --completion irq goes with --cpus 1 only");
   if (block::is_nbd_url(options.path))
     return Error(ErrorKind::kInvalidArgument, "bench guest: FILE is a file or null:...");
   return check_plot_name(options.plot);
@@ -116,9 +120,10 @@ Result<void> check_together(const GuestBenchOptions& options) {
 }  // namespace
 
 std::string GuestContestant::name() const {
-  if (vmm == GuestVmm::kQemu) return fmt::format("qemu {} poll={}us", aio, poll_us);
-  return submit.empty() ? fmt::format("skiff {}", engine)
-                        : fmt::format("skiff {} {}", submit, engine);
+  const char* more = again ? " again" : "";
+  if (vmm == GuestVmm::kQemu) return fmt::format("qemu {} poll={}us{}", aio, poll_us, more);
+  return submit.empty() ? fmt::format("skiff {}{}", engine, more)
+                        : fmt::format("skiff {} {}{}", submit, engine, more);
 }
 
 Result<GuestBenchOptions> parse_guest_bench(const GuestBenchWords& words) {
@@ -143,6 +148,7 @@ Result<GuestBenchOptions> parse_guest_bench(const GuestBenchWords& words) {
   SKIFF_RETURN_IF_ERROR(take_optional(options.queues, "queues", words.queues, kGuestCpusMax));
   SKIFF_RETURN_IF_ERROR(take_queue_size(options.queue_size, words.queue_size));
   SKIFF_RETURN_IF_ERROR(take_optional(options.rate, "rate", words.rate, kBenchRateMax));
+  SKIFF_RETURN_IF_ERROR(take_optional(options.timer, "timer", words.timer, kTimerRateMax));
   SKIFF_RETURN_IF_ERROR(take_duration(options.duration_ns, words.duration));
   SKIFF_RETURN_IF_ERROR(take_choice(options.irq, "completion", words.completion, "poll", "irq"));
   SKIFF_RETURN_IF_ERROR(take_choice(options.mmio, "bus", words.bus, "pci", "mmio"));

@@ -24,6 +24,7 @@ struct GuestContestant {
   std::string engine;    // Skiff's --disk engine=.
   std::string aio;       // QEMU's aio=, or null-co and null-aio for a disk without a medium.
   uint64_t poll_us = 0;  // QEMU's poll-max-ns of its IOThread.
+  bool again = false;    // The first one once more, to see what chance does.
 
   std::string name() const;
 };
@@ -37,6 +38,7 @@ struct GuestBenchOptions {
   uint32_t queues = 1;
   uint16_t queue_size = 256;
   uint64_t rate = 0;        // Requests a second of each queue. 0: as fast as they complete.
+  uint64_t timer = 0;       // A second: the guest tells how late they come. 0: none.
   int64_t duration_ns = 0;  // Of each contestant, all its rounds together.
   uint32_t rounds = 1;
   uint64_t size_bytes = 0;  // Only the first bytes of the disk. 0: all of it.
@@ -67,6 +69,7 @@ struct GuestBenchWords {
   std::string queues;
   std::string queue_size;
   std::string rate;
+  std::string timer;
   std::string duration = "5";
   std::string rounds;
   std::string size;
@@ -86,6 +89,7 @@ struct GuestBenchWords {
   bool verify = false;
   bool overwrite = false;
   bool json = false;
+  bool again = false;
   std::string plot;
 };
 

@@ -59,8 +59,13 @@ Result<void> take_queues(const Json& document, GuestDocument& taken) {
   return {};
 }
 
-Result<void> take_latency(const Json& document, GuestDocument& taken) {
-  const auto latency = document.find("latency");
+struct TakenHistogram {
+  loop::LatencyHistogram times;
+  double mean_ns = 0;
+};
+
+Result<TakenHistogram> take_histogram(const Json& document, const char* name) {
+  const auto latency = document.find(name);
   if (latency == document.end() || !latency->is_object()) return malformed("no latency");
   uint64_t count = 0;
   uint64_t sum_ns = 0;
@@ -71,6 +76,7 @@ Result<void> take_latency(const Json& document, GuestDocument& taken) {
   const auto buckets = latency->find("buckets");
   if (buckets == latency->end() || !buckets->is_array() || buckets->size() % 2 != 0)
     return malformed("latency lacks its buckets");
+  TakenHistogram taken;
   uint64_t left = count;
   for (size_t i = 0; i < buckets->size(); i += 2) {
     const Json& bucket = (*buckets)[i];
@@ -84,12 +90,12 @@ Result<void> take_latency(const Json& document, GuestDocument& taken) {
     const uint64_t in_bucket = times.get<uint64_t>() - (last ? 1 : 0);
     if (times.get<uint64_t>() == 0) return malformed("an empty bucket");
     const uint64_t highest = DriverHistogram::highest_in(bucket.get<size_t>());
-    taken.latency.record_many(static_cast<int64_t>(std::min(highest, max_ns)), in_bucket);
-    if (last) taken.latency.record(static_cast<int64_t>(max_ns));
+    taken.times.record_many(static_cast<int64_t>(std::min(highest, max_ns)), in_bucket);
+    if (last) taken.times.record(static_cast<int64_t>(max_ns));
   }
   if (left != 0) return malformed("buckets that do not add up");
   if (count != 0) taken.mean_ns = static_cast<double>(sum_ns) / static_cast<double>(count);
-  return {};
+  return taken;
 }
 
 double per(double value, uint64_t count) {
@@ -118,7 +124,15 @@ Result<GuestDocument> parse_guest_document(std::string_view text) {
     return malformed("a number is missing");
   taken.ran_ns = static_cast<int64_t>(ran_ns);
   SKIFF_RETURN_IF_ERROR(take_queues(document, taken));
-  SKIFF_RETURN_IF_ERROR(take_latency(document, taken));
+  const auto latency = take_histogram(document, "latency");
+  if (!latency) return latency.error();
+  taken.latency = latency->times;
+  taken.mean_ns = latency->mean_ns;
+  if (document.contains("timer")) {
+    const auto timer = take_histogram(document, "timer");
+    if (!timer) return timer.error();
+    taken.timer = timer->times;
+  }
   return taken;
 }
 
@@ -183,6 +197,9 @@ GuestSummary summarise(const GuestResult& result) {
   for (const GuestSample& round : result.rounds) {
     summary.latency.merge(round.guest.latency);
     summary.behind_ns += round.guest.behind_ns;
+    if (!round.guest.timer) continue;
+    if (!summary.timer) summary.timer.emplace();
+    summary.timer->merge(*round.guest.timer);
   }
   return summary;
 }
