@@ -113,6 +113,7 @@ void declare_experiment(CLI::App& experiment, ExperimentWords& words) {
   experiment.add_option("--compare", words.compare, "How two results of an experiment differ")
       ->type_name("BEFORE.json AFTER.json")
       ->expected(2);
+  option("--markdown", words.markdown, "RESULT.json", "A result's tables, for a page of text");
   option("--simulate", words.simulate, "vcpus=N,cores=N[,...]",
          "What this host's costs mean for a machine of that size");
   option("--costs", words.costs, "COSTS.json", "Instead of measured ones, for --simulate");

@@ -33,6 +33,7 @@
 #include "vmm/experiment/host_usage.h"
 #include "vmm/experiment/html_report.h"
 #include "vmm/experiment/machine_description.h"
+#include "vmm/experiment/markdown_report.h"
 #include "vmm/experiment/scratch_files.h"
 #include "vmm/experiment/simulator/run_simulation.h"
 #include "vmm/signal_watch.h"
@@ -253,13 +254,26 @@ int run_plan(const ExperimentOptions& options, const std::string& version) {
   return finish(*result, out);
 }
 
+Result<ExperimentResult> load_result(const std::string& path) {
+  const auto text = read_text(path, kResultBytesMax);
+  if (!text) return text.error();
+  auto result = parse_experiment_json(*text);
+  if (!result) return result.error().with_context("Results", path);
+  return result;
+}
+
+int print_markdown(const std::string& path) {
+  const auto result = load_result(path);
+  if (!result) return fail(result.error(), kExitUsage);
+  std::fputs(markdown_report(*result).c_str(), stdout);
+  return 0;
+}
+
 int compare(const ExperimentOptions& options) {
   std::vector<ExperimentResult> results;
   for (const std::string& path : {options.before, options.after}) {
-    const auto text = read_text(path, kResultBytesMax);
-    if (!text) return fail(text.error(), kExitUsage);
-    auto result = parse_experiment_json(*text);
-    if (!result) return fail(result.error().with_context("Results", path), kExitUsage);
+    auto result = load_result(path);
+    if (!result) return fail(result.error(), kExitUsage);
     results.push_back(*std::move(result));
   }
   std::fputs(compare_text(results[0], results[1]).c_str(), stdout);
@@ -270,6 +284,7 @@ int compare(const ExperimentOptions& options) {
 
 int run_experiment(const ExperimentOptions& options, const std::string& version) {
   if (options.task == ExperimentOptions::Task::kCompare) return compare(options);
+  if (options.task == ExperimentOptions::Task::kMarkdown) return print_markdown(options.before);
   if (options.task == ExperimentOptions::Task::kSimulate) return run_simulation(options.simulation);
   return run_plan(options, version);
 }
