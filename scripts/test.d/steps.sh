@@ -136,8 +136,9 @@ tests_left() {
 directly() {
   local images status=0
   images=$(mktemp -d "${TMPDIR:-/tmp}/skiff-images.XXXXXX") &&
-    "$SCRIPTS_DIR/images" kernel guest rootfs &&
+    "$SCRIPTS_DIR/images" kernel guest rootfs fio &&
     cp "$CACHE_DIR"/kernel/vmlinu[xz] "$CACHE_DIR"/guest/{modules.cpio,initrd.img} "$images/" &&
+    ln -s "$CACHE_DIR/fio/fio.img" "$images/" &&
     cp --reflink=auto --sparse=always "$CACHE_DIR/rootfs/rootfs.img" "$images/" &&
     SKIFF_IMAGES=$images SKIFF_PROGRAM=skiff PATH=$ROOT_DIR/build/dev/bin:$PATH sh -c "$(run_programs "$@")" || status=$?
   rm -rf "$images"
@@ -180,7 +181,11 @@ guest_tests() {
     emulated) echo "in the lab: this machine's KVM emulates guest kernels, so that stock ones do not boot" ;;
     none) echo "in the lab: /dev/kvm cannot be used here (build/dev/bin/skiff doctor says why)" ;;
   esac
-  if [[ $kind == full ]]; then directly "${names[@]}"; else in_lab "$per_lab" "${names[@]}"; fi
+  if [[ $kind == full ]]; then
+    directly "${names[@]}"
+  else
+    "$SCRIPTS_DIR/images" rootfs fio && in_lab "$per_lab" "${names[@]}"
+  fi
 }
 
 step_guest() { guest_tests '*_guest_tests' 12; }
