@@ -98,7 +98,7 @@ constexpr const char* kFio =
     " else disk=/dev/vd$d; fi; done;"
     "for d in dev proc sys; do mount --bind /$d /mnt/$d; done; mount -t tmpfs tmpfs /mnt/tmp;"
     "echo READY; chroot /mnt /usr/bin/fio --name=verify --filename=$disk --direct=1"
-    " --ioengine=libaio --iodepth=4 --rw=randrw --bs=4k --size=1m --offset_increment=1m"
+    " --ioengine=libaio --iodepth=4 --rw=randrw --bs=4k --size=512k --offset_increment=512k"
     " --numjobs=4 --cpus_allowed=0-3 --cpus_allowed_policy=split --verify=crc32c"
     " --verify_fatal=1 --verify_backlog=32 --randrepeat=0 --thread --group_reporting"
     " --eta=never --output=/tmp/report; status=$?; [ $status = 0 ] || cat /mnt/tmp/report;"
@@ -117,17 +117,17 @@ TEST(Queues, ChangeTheirModeWhileFioVerifiesOnFourOfThem) {
   const auto requests = [&control](size_t queue) {
     return queue_of(control, 0, queue).value("requests", uint64_t{0});
   };
-  // There are 256 blocks in each queue's part; half of them are written, and read again.
+  // There are 128 blocks in each queue's part; half of them are written, and read again.
   uint64_t wanted = 0;
   for (const char* mode : {"vcpu", "poll", "iothread", "auto", "vcpu", "iothread"}) {
-    wanted += 40;
+    wanted += 20;
     while (requests(0) < wanted) ASSERT_THAT(control.ask("status"), HasSubstr(kOk));
     EXPECT_THAT(
         control.ask("set-submit", std::string(R"("disk": "disk0", "submit": ")") + mode + "\""),
         HasSubstr(kOk));
   }
   ASSERT_TRUE(skiff.wait_for_output("FIO ")) << skiff.transcript();
-  for (size_t queue = 0; queue < 4; ++queue) EXPECT_GT(requests(queue), 200u) << queue;
+  for (size_t queue = 0; queue < 4; ++queue) EXPECT_GT(requests(queue), 120u) << queue;
   skiff.write("\n");
   const Outcome outcome = skiff.finish();
   EXPECT_EQ(outcome.status, 0) << outcome.out << outcome.err;

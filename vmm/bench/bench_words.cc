@@ -100,14 +100,18 @@ Result<void> take_engines(std::vector<IoEngineKind>& target, std::string_view te
   });
 }
 
-Result<void> take_duration(int64_t& target, const std::string& text) {
+Result<void> take_seconds(int64_t& target_ns, std::string_view option, const std::string& text) {
   double seconds = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
   const bool number = error == std::errc() && end == text.data() + text.size();
   if (!number || !(seconds >= kDurationMinSeconds) || seconds > kDurationMaxSeconds)
-    return refused_word("duration", text, "seconds, 0.01 to 86400");
-  target = static_cast<int64_t>(seconds * 1e9);
+    return refused_word(option, text, "seconds, 0.01 to 86400");
+  target_ns = static_cast<int64_t>(seconds * 1e9);
   return {};
+}
+
+Result<void> take_duration(int64_t& target, const std::string& text) {
+  return take_seconds(target, "duration", text);
 }
 
 Result<void> take_pattern(AccessPattern& target, std::string_view text) {

@@ -34,6 +34,8 @@ loop::Result<void> take_optional(T& target, std::string_view option, std::string
 std::optional<uint64_t> bench_size(std::string_view text);
 loop::Result<void> take_block_bytes(uint64_t& target, std::string_view text, uint64_t max);
 loop::Result<void> take_engines(std::vector<block::IoEngineKind>& target, std::string_view text);
+loop::Result<void> take_seconds(int64_t& target_ns, std::string_view option,
+                                const std::string& text);
 loop::Result<void> take_duration(int64_t& target, const std::string& text);
 loop::Result<void> take_pattern(AccessPattern& target, std::string_view text);
 // A power of two from 4 to 1024 (virtio 1.2, 2.7, and what the devices here allow); nothing given

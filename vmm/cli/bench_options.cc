@@ -49,6 +49,9 @@ void declare_bench_guest(CLI::App& guest, GuestBenchWords& words) {
          "A timer of N a second in the guest, which tells how late it comes");
   option("--duration", words.duration, "SECONDS",
          "Of each contestant, all its rounds together (5)");
+  option(
+      "--warm-up", words.warm_up, "SECONDS",
+      "Before each round, not counted (a fifth of it, 0.2 at most); submit=auto learns meanwhile");
   option("--rounds", words.rounds, "N", "Turns of each contestant (5 with several, else 1)");
   option("--size", words.size, "SIZE", "Use only the first SIZE bytes");
   option("--completion", words.completion, "poll|irq",

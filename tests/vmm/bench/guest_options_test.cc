@@ -84,8 +84,17 @@ TEST(GuestBenchOptions, WhatCannotBeIsRefusedWithWhatIsAllowed) {
   EXPECT_THAT(with(&GuestBenchWords::floor, "fastest"), HasSubstr("none or an engine"));
   EXPECT_THAT(with(&GuestBenchWords::plot, "disk.img"), HasSubstr(".svg"));
   EXPECT_THAT(with(&GuestBenchWords::bs, "2M"), HasSubstr("up to 1M"));
+  EXPECT_THAT(with(&GuestBenchWords::warm_up, "long"), HasSubstr("--warm-up long"));
   EXPECT_THAT(with(&GuestBenchWords::timer, "0"), HasSubstr("--timer 0"));
   EXPECT_THAT(with(&GuestBenchWords::timer, "100001"), HasSubstr("100000"));
+}
+
+TEST(GuestBenchOptions, TheWarmUpIsShortUnlessTold) {
+  GuestBenchWords given = words();
+  EXPECT_EQ(guest_warm_up_ns(*parse_guest_bench(given), 500'000'000), 100'000'000);
+  EXPECT_EQ(guest_warm_up_ns(*parse_guest_bench(given), 5'000'000'000), 200'000'000);
+  given.warm_up = "0.6";
+  EXPECT_EQ(guest_warm_up_ns(*parse_guest_bench(given), 500'000'000), 600'000'000);
 }
 
 TEST(GuestBenchOptions, TheFloorLeavesAPatternAlone) {

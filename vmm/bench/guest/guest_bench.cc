@@ -146,7 +146,7 @@ Result<GuestSample> GuestBench::run_once(size_t index, int64_t duration_ns,
   sample.boot_ns = outcome->boot_ns;
   sample.threads = std::move(outcome->threads);
   // Requests under way at the end are waited for and count.
-  const int64_t measured_ns = sample.guest.ran_ns - guest_warm_up_ns(duration_ns);
+  const int64_t measured_ns = sample.guest.ran_ns - guest_warm_up_ns(options_, duration_ns);
   sample.seconds = static_cast<double>(std::max<int64_t>(0, measured_ns)) / 1e9;
   return sample;
 }

@@ -150,6 +150,11 @@ Result<GuestBenchOptions> parse_guest_bench(const GuestBenchWords& words) {
   SKIFF_RETURN_IF_ERROR(take_optional(options.rate, "rate", words.rate, kBenchRateMax));
   SKIFF_RETURN_IF_ERROR(take_optional(options.timer, "timer", words.timer, kTimerRateMax));
   SKIFF_RETURN_IF_ERROR(take_duration(options.duration_ns, words.duration));
+  if (!words.warm_up.empty()) {
+    int64_t warm_up_ns = 0;
+    SKIFF_RETURN_IF_ERROR(take_seconds(warm_up_ns, "warm-up", words.warm_up));
+    options.warm_up_ns = warm_up_ns;
+  }
   SKIFF_RETURN_IF_ERROR(take_choice(options.irq, "completion", words.completion, "poll", "irq"));
   SKIFF_RETURN_IF_ERROR(take_choice(options.mmio, "bus", words.bus, "pci", "mmio"));
   SKIFF_RETURN_IF_ERROR(take_size(options.size_bytes, words.size, options.block_bytes));

@@ -40,6 +40,7 @@ struct GuestBenchOptions {
   uint64_t rate = 0;        // Requests a second of each queue. 0: as fast as they complete.
   uint64_t timer = 0;       // A second: the guest tells how late they come. 0: none.
   int64_t duration_ns = 0;  // Of each contestant, all its rounds together.
+  std::optional<int64_t> warm_up_ns;  // Of each run. Nothing: a fifth of its time, 200 ms at most.
   uint32_t rounds = 1;
   uint64_t size_bytes = 0;  // Only the first bytes of the disk. 0: all of it.
   bool irq = false;         // Completions by interrupt; otherwise the guest polls.
@@ -71,6 +72,7 @@ struct GuestBenchWords {
   std::string rate;
   std::string timer;
   std::string duration = "5";
+  std::string warm_up;
   std::string rounds;
   std::string size;
   std::string completion = "poll";
