@@ -172,6 +172,11 @@ void EventLoop::submit_sqes() {
   state_->backend->submit();
 }
 
+bool EventLoop::notify_with_turn(int event_fd) {
+  state_->assert_usable();
+  return state_->in_turn && state_->backend->notify_with_turn(event_fd);
+}
+
 uint64_t EventLoop::arrivals() const { return state_->arrivals; }
 
 int64_t EventLoop::next_deadline_ns() const { return state_->earliest_deadline_ns(); }

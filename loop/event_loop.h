@@ -154,6 +154,11 @@ class EventLoop {
   // Home thread: hands the SQEs over now instead of with the turn's wait. For those who want to
   // know how long that takes; everybody else saves the system call.
   void submit_sqes();
+  // Home thread, in a turn: adds one to this eventfd with the turn's own system call, which comes
+  // soon. False when that is not possible (no ring, a vCPU's loop, an old kernel): the caller
+  // writes. The eventfd is non-blocking, and stays open until the next turn or submit_sqes().
+  bool notify_with_turn(int event_fd);
+
   // Home thread: how much has come from outside so far: completions, ready descriptors, messages of
   // other threads, timers that expired. What the loop's own callbacks schedule is not counted.
   uint64_t arrivals() const;

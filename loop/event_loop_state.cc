@@ -140,7 +140,8 @@ int64_t LoopState::delay_to_ns(int64_t deadline_ns) const {
 void LoopState::wait_for_events(EventLoop::Wait wait) {
   mailbox.set_awake();  // Between its turns an interruptible loop counts as asleep.
   between_turns.store(false, std::memory_order_relaxed);
-  if (wait == EventLoop::Wait::kNo || anything_waiting()) return backend->poll(0);
+  if (wait == EventLoop::Wait::kNo) return backend->poll(0);
+  if (anything_waiting()) return backend->poll_busy();
   if (!polling.enabled()) return sleep();
 
   polling.forget_what_came();

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <utility>
 
 #include "devices/virtio/used_publisher.h"
@@ -167,7 +168,10 @@ void QueueRunner::schedule_publish() {
 }
 
 void QueueRunner::publish_now() {
-  if (publish_used()) active_->seat.publisher->transport().interrupt_queue(index());
+  if (publish_used()) {
+    UsedPublisher& publisher = *active_->seat.publisher;
+    publisher.transport().interrupt_queues(std::span(&options_.index, 1), &publisher.home());
+  }
   published();
 }
 

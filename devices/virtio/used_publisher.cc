@@ -24,6 +24,8 @@ void UsedPublisher::join() {
 
 void UsedPublisher::leave(QueueRunner& runner) {
   SKIFF_CHECK(running_.empty());
+  // An interrupt may be on the ring still, and the device may go next.
+  home_.submit_sqes();
   --members_;
   std::erase(due_, &runner);
 }
@@ -39,7 +41,7 @@ void UsedPublisher::run() {
     runner->active_->publishing = false;
     if (runner->publish_used()) interrupts_.push_back(runner->index());
   }
-  if (!interrupts_.empty()) transport_.interrupt_queues(interrupts_);
+  if (!interrupts_.empty()) transport_.interrupt_queues(interrupts_, &home_);
   interrupts_.clear();
   for (QueueRunner* runner : running_) runner->published();
   running_.clear();

@@ -68,8 +68,10 @@ class VirtioTransport {
   // The used ring of this queue has news; whether the driver wants to know was decided by the
   // queue.
   virtual void interrupt_queue(QueueIndex queue) = 0;
-  // The same of several queues at once: one interrupt for those that share a vector.
-  virtual void interrupt_queues(std::span<const QueueIndex> queues) {
+  // The same of several queues at once: one interrupt for those that share a vector. `home`: the
+  // calling thread's loop, which may send it with its turn's system call; who leaves that loop
+  // calls submit_sqes() before the transport may go. Null: at once.
+  virtual void interrupt_queues(std::span<const QueueIndex> queues, loop::EventLoop* /*home*/) {
     for (const QueueIndex queue : queues) interrupt_queue(queue);
   }
   virtual void interrupt_config() = 0;

@@ -95,7 +95,10 @@ void VirtioMmio::acknowledge(uint32_t bits) {
 
 void VirtioMmio::interrupt_queue(QueueIndex /*queue*/) { raise(kUsedBuffer); }
 
-void VirtioMmio::interrupt_queues(std::span<const QueueIndex> /*queues*/) { raise(kUsedBuffer); }
+void VirtioMmio::interrupt_queues(std::span<const QueueIndex> /*queues*/,
+                                  loop::EventLoop* /*home*/) {
+  raise(kUsedBuffer);
+}
 
 void VirtioMmio::interrupt_config() { registers_.config_changed(); }
 
