@@ -125,8 +125,8 @@ class EventLoop {
   // Any thread, no allocation.
   void post(Message& message);
 
-  // Home thread: `poller` is looked at whenever the loop spins, until it is removed. Not from
-  // inside the poller's own functions.
+  // Home thread: `poller` is looked at whenever the loop spins, until it is removed; whoever does
+  // that turns its notifications on. Not from inside the poller's own functions.
   void add_poller(Poller& poller);
   void remove_poller(Poller& poller);
   // Home thread: as Options::poll_max_ns.
@@ -176,8 +176,8 @@ class EventLoop {
   std::unique_ptr<LoopState> state_;
 };
 
-// Work that can be looked at instead of being waited for: a virtqueue's avail index. While the loop
-// spins, nobody need notify it.
+// Work that can be looked at instead of being waited for: a virtqueue's avail index. From its first
+// spin until it sleeps the loop looks, in its busy turns too, and nobody need notify it.
 //
 // Thread: home thread throughout, inside a turn but outside all callbacks. Ownership: borrowed by
 // the loop from add_poller() to remove_poller().
@@ -186,11 +186,13 @@ class Poller {
   virtual ~Poller() = default;
   // Is there work? Asked again and again: a load or two, no system call.
   virtual bool is_ready() const = 0;
-  // From now on the loop looks: notifications may be off.
+  // From now on the loop looks, in each turn: notifications may be off.
   virtual void begin_polling() = 0;
-  // The loop looks no more. If there is work, schedules it (BottomHalf) and returns true: the loop
-  // will not sleep. Otherwise notifications are on and, after that and a full fence, there was no
-  // work: what comes from here on is notified.
+  // It has found work: schedules it (BottomHalf).
+  virtual void schedule_work() = 0;
+  // The loop looks no more, and sleeps next. If there is work, schedules it (BottomHalf) and
+  // returns true: the loop will not sleep. Otherwise notifications are on and, after that and a
+  // full fence, there was no work: what comes from here on is notified.
   virtual bool end_polling() = 0;
 };
 

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <utility>
 
 #include "loop/check.h"
@@ -140,6 +141,7 @@ int64_t LoopState::delay_to_ns(int64_t deadline_ns) const {
 void LoopState::wait_for_events(EventLoop::Wait wait) {
   mailbox.set_awake();  // Between its turns an interruptible loop counts as asleep.
   between_turns.store(false, std::memory_order_relaxed);
+  polling.schedule_ready();
   if (wait == EventLoop::Wait::kNo) return backend->poll(0);
   if (anything_waiting()) return backend->poll_busy();
   if (!polling.enabled()) return sleep();
@@ -147,25 +149,26 @@ void LoopState::wait_for_events(EventLoop::Wait wait) {
   polling.forget_what_came();
   const int64_t since_ns = clock->now_ns();
   const int64_t window_ns = polling.window_ns(since_ns);
-  int64_t spun_ns = 0;
-  bool came = false;
-  if (window_ns > 0) {
-    came = spin(since_ns, window_ns);
-    spun_ns = clock->now_ns() - since_ns;
-  }
+  Spin spun;
+  if (window_ns > 0) spun = spin(since_ns, window_ns);
   // Who did it is seen before the mail is taken and the pollers' work is done.
   const auto look = [this] {
     polling.mail().came |= mailbox.has_mail();
     polling.note_ready();
   };
-  if (came) look();
-  came ? backend->poll(0) : sleep();
-  if (!came) look();
-  const int64_t lasted_ns = came ? spun_ns : clock->now_ns() - since_ns;
-  polling.learn({.lasted_ns = lasted_ns, .spun_ns = spun_ns, .now_ns = since_ns + lasted_ns});
+  if (spun.came) look();
+  spun.came ? backend->poll(0) : sleep();
+  if (!spun.came) look();
+  const int64_t lasted_ns = spun.came ? spun.lasted_ns : clock->now_ns() - since_ns;
+  polling.learn({.lasted_ns = lasted_ns,
+                 .spun_ns = spun.lasted_ns,
+                 .taken_ns = spun.taken_ns,
+                 .now_ns = since_ns + lasted_ns});
 }
 
 void LoopState::sleep() {
+  // Who polled has its notifications back, or says that there is work after all.
+  polling.end();
   int64_t timeout_ns = anything_waiting() ? 0 : delay_to_ns(earliest_deadline_ns());
   // From try_sleep() on a sender wakes us. stop() sets its flag before it looks whether we sleep,
   // and we look at the flag after we have said so: one of the two sees the other.
@@ -175,30 +178,35 @@ void LoopState::sleep() {
   mailbox.set_awake();
 }
 
-// Looks instead of sleeping. True if something has come: then the loop must not sleep.
-bool LoopState::spin(int64_t since_ns, int64_t window_ns) {
+// Looks instead of sleeping. If something has come, the loop must not sleep.
+LoopState::Spin LoopState::spin(int64_t since_ns, int64_t window_ns) {
   backend->poll(0);  // Hands over what the last turn has put on the ring.
   const int64_t deadline_ns = earliest_deadline_ns();
-  if (anything_waiting() || mailbox.has_mail() || deadline_ns <= since_ns) return true;
+  if (anything_waiting() || mailbox.has_mail() || deadline_ns <= since_ns)
+    return {.came = true, .lasted_ns = clock->now_ns() - since_ns};
   const int64_t until_ns = std::min(since_ns + window_ns, deadline_ns);
   polling.begin();
-  bool came = false;
-  int64_t now_ns = 0;
+  Spin spun;
+  int64_t now_ns = clock->now_ns();
   do {
     relax_cpu();
     // The mailbox says "awake" all the time: who sends pays no wake.
-    came = mailbox.has_mail() || stop_requested.load(std::memory_order_relaxed) ||
-           backend->has_news() || polling.any_ready();
-    now_ns = clock->now_ns();
-  } while (!came && now_ns < until_ns);
-  // Whoever polled has its notifications back, or says that there is work after all.
-  came |= polling.end();
-  add_to(poll_spun_ns, static_cast<uint64_t>(now_ns - since_ns));
-  if (came)
+    spun.came = mailbox.has_mail() || stop_requested.load(std::memory_order_relaxed) ||
+                backend->has_news() || polling.any_ready();
+    const int64_t before_ns = std::exchange(now_ns, clock->now_ns());
+    if (now_ns - before_ns > AdaptivePolling::kTakenNs) spun.taken_ns += now_ns - before_ns;
+  } while (!spun.came && now_ns < until_ns);
+  // What was found is scheduled; whoever polls goes on without notifications until the sleep.
+  polling.schedule_ready();
+  spun.lasted_ns = now_ns - since_ns;
+  add_to(poll_spun_ns, static_cast<uint64_t>(spun.lasted_ns));
+  if (spun.came)
     add_one(poll_hits);
   else if (now_ns < deadline_ns)
     add_one(poll_misses);
-  return came || anything_waiting();
+  // A timer that is due is no reason to have everybody notify either.
+  spun.came |= anything_waiting() || now_ns >= deadline_ns;
+  return spun;
 }
 
 void LoopState::take_what_came() {
@@ -207,7 +215,8 @@ void LoopState::take_what_came() {
 }
 
 bool LoopState::run_due() {
-  expire_timers(clock->now_ns());
+  // Without timers nothing needs the time.
+  if (earliest_deadline_ns() != TimerHeap::kNever) expire_timers(clock->now_ns());
   constexpr Budget kBudget{kCallbacksPerTurn, kTimePerTurnNs, kDeadlineCheckEvery};
   size_t ran = run_real_time();
   ran += run_class(Priority::kCompletion, kBudget);
@@ -242,20 +251,27 @@ size_t LoopState::run_real_time() {
   return ran;
 }
 
+bool LoopState::is_waiting(Priority priority) {
+  return !ready_of(priority).empty() || (priority == Priority::kCompletion && !completions.empty());
+}
+
 size_t LoopState::run_class(Priority priority, const Budget& budget) {
-  const bool anything =
-      !ready_of(priority).empty() || (priority == Priority::kCompletion && !completions.empty());
-  if (!anything) return 0;  // Spares the clock.
-  const int64_t start_ns = clock->now_ns();
+  if (!is_waiting(priority)) return 0;  // Spares the clock.
+  // So does one callback alone, where not each is to be timed: that is what a single request is.
+  std::optional<int64_t> start_ns;
+  if (budget.check_every == 1) start_ns = clock->now_ns();
   size_t ran = 0;
   while (ran < budget.callbacks && run_one(priority)) {
-    if (++ran % budget.check_every != 0) continue;
+    if (++ran % budget.check_every != 0) {
+      if (!start_ns && is_waiting(priority)) start_ns = clock->now_ns();
+      continue;
+    }
     const int64_t now_ns = clock->now_ns();
     if (real_time_timers.earliest_ns() <= now_ns) {
       expire_real_time(now_ns);
       run_real_time();
     }
-    if (now_ns - start_ns >= budget.time_ns) break;
+    if (now_ns - start_ns.value_or(now_ns) >= budget.time_ns) break;
   }
   return ran;
 }

@@ -136,7 +136,12 @@ struct LoopState {
  private:
   void wake_sleeper();
   void sleep();
-  bool spin(int64_t since_ns, int64_t window_ns);
+  struct Spin {
+    bool came = false;
+    int64_t lasted_ns = 0;
+    int64_t taken_ns = 0;
+  };
+  Spin spin(int64_t since_ns, int64_t window_ns);
   void set_kick(int64_t deadline_ns);
 
   struct Budget {
@@ -153,6 +158,7 @@ struct LoopState {
   size_t run_real_time();
   size_t run_class(Priority priority, const Budget& budget);
   size_t run_service(size_t others_ran);
+  bool is_waiting(Priority priority);
   bool run_one(Priority priority);
 };
 

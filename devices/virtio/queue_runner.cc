@@ -123,7 +123,7 @@ void QueueRunner::run() {
   switch (served) {
     case QueueHandler::Served::kAll:
       active_->watched = true;
-      rearm();
+      if (!active_->looked_at) rearm();
       return;
     case QueueHandler::Served::kMore:
       return active_->serve_bh.schedule();
@@ -150,6 +150,7 @@ void QueueRunner::set_polling(Polling polling) {
     home.add_poller(*this);
   else
     home.remove_poller(*this);
+  if (std::exchange(active_->looked_at, false) && active_->watched && !active_->draining) rearm();
 }
 
 bool QueueRunner::is_ready() const {
@@ -157,10 +158,14 @@ bool QueueRunner::is_ready() const {
 }
 
 void QueueRunner::begin_polling() {
+  active_->looked_at = true;
   if (active_->watched) queue_.suppress_notifications();
 }
 
-bool QueueRunner::end_polling() { return active_->watched && !active_->draining && rearm(); }
+bool QueueRunner::end_polling() {
+  active_->looked_at = false;
+  return active_->watched && !active_->draining && rearm();
+}
 
 void QueueRunner::schedule_publish() {
   if (std::exchange(active_->publishing, true)) return;

@@ -122,7 +122,8 @@ class QueueRunner final : private loop::Poller {
     bool serving = false;     // serve() is on the stack: what it completes is shown right after it.
     bool publishing = false;  // The publisher has it on its list.
     bool polled = false;
-    bool watched = false;  // Nothing was left at the last service: what comes is to be served.
+    bool looked_at = false;  // By the loop, in each turn, until end_polling().
+    bool watched = false;    // Nothing was left at the last service: what comes is to be served.
     loop::BottomHalf serve_bh;
     loop::NotifierWatch doorbell_watch;
   };
@@ -140,6 +141,7 @@ class QueueRunner final : private loop::Poller {
   // Poller.
   bool is_ready() const override;
   void begin_polling() override;
+  void schedule_work() override { active_->serve_bh.schedule(); }
   bool end_polling() override;
 
   // For the publisher: shows what is finished, true if the driver wants an interrupt for it; then,
