@@ -201,6 +201,7 @@ void Machine::measure_exit(Vcpu& vcpu) {
 // Before the guest runs: queues that vCPUs serve begin there.
 Result<void> Machine::give_vcpus_to_disks() {
   std::vector<QueuePlacer::VcpuContext> contexts;
+  contexts.reserve(vcpus_.size());
   for (const auto& vcpu : vcpus_)
     contexts.push_back(
         {vcpu->loop(), [&thread = *vcpu] { return thread.host_cpu(); }, uint64_t{vcpu->native()}});

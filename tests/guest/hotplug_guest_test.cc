@@ -24,7 +24,6 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 constexpr const char* kOk = "\"ok\":true";
 constexpr uint64_t kMiB = 1 << 20;

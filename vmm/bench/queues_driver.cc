@@ -96,6 +96,7 @@ bool QueuesDriver::place(DriverMemory& memory,
 
 std::vector<TargetQueue> QueuesDriver::queues() const {
   std::vector<TargetQueue> queues;
+  queues.reserve(options_.queues);
   for (uint32_t queue = 0; queue < options_.queues; ++queue)
     queues.push_back({jobs_[queue]->places(), drivers_[queue % options_.threads]->call->fd()});
   return queues;

@@ -27,7 +27,6 @@ namespace skiff::devices {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 constexpr uint16_t kSize = 8;

@@ -70,6 +70,7 @@ class QueuePlacerTest : public ::testing::Test {
   }
   void set_vcpus(bool with_loops = true) {
     std::vector<QueuePlacer::VcpuContext> vcpus;
+    vcpus.reserve(vcpu_.size());
     for (uint32_t i = 0; i < 4; ++i)
       vcpus.push_back(
           {with_loops ? &vcpu_[i].loop() : nullptr, [this, i] { return host_cpu_[i]; }, 100 + i});

@@ -247,7 +247,7 @@ std::string guest_json(const GuestBenchOptions& options, const GuestBenchResults
                    {"direct", options.direct},
                    {"bus", options.mmio ? "mmio" : "pci"},
                    {"completion", options.irq ? "irq" : "poll"}};
-  if (results.floor) {
+  if (results.floor && floor) {
     const EngineSummary summary = summarise(*results.floor);
     document["floor"] = {{"name", results.floor->engine},
                          {"iops", summary.iops.median},

@@ -23,10 +23,10 @@ class FakeSide final : public VirtioRegisters::Transport {
   void on_start(const VirtioStart& /*start*/) override { ++starts; }
   void on_stop() override { ++stops; }
   void on_stopped() override { ++stopped; }
-  void on_queue_start(QueueIndex queue) override { queue_events_.push_back("start" + text(queue)); }
-  void on_queue_stop(QueueIndex queue) override { queue_events_.push_back("stop" + text(queue)); }
+  void on_queue_start(QueueIndex queue) override { queue_events.push_back("start" + text(queue)); }
+  void on_queue_stop(QueueIndex queue) override { queue_events.push_back("stop" + text(queue)); }
   void on_queue_stopped(QueueIndex queue) override {
-    queue_events_.push_back("stopped" + text(queue));
+    queue_events.push_back("stopped" + text(queue));
   }
   void send_config_interrupt() override { ++interrupts; }
 
@@ -34,7 +34,7 @@ class FakeSide final : public VirtioRegisters::Transport {
   std::atomic<uint32_t> stops{0};
   std::atomic<uint32_t> stopped{0};
   std::atomic<uint32_t> interrupts{0};
-  std::vector<std::string> queue_events_;
+  std::vector<std::string> queue_events;
 
  private:
   static std::string text(QueueIndex queue) { return " " + std::to_string(queue); }
@@ -310,7 +310,7 @@ TEST_F(VirtioQueueResetTest, QueueIsAsAfterPowerOnWhenTheDeviceSaysSo) {
   EXPECT_FALSE(registers_.is_queue_enabled());
   EXPECT_EQ(registers_.queue_size(), 128u);
   EXPECT_TRUE(device_.is_running());
-  EXPECT_THAT(side_.queue_events_, testing::ElementsAre("stop 1", "stopped 1"));
+  EXPECT_THAT(side_.queue_events, testing::ElementsAre("stop 1", "stopped 1"));
   device_.finish_stop();
 }
 
@@ -326,7 +326,7 @@ TEST_F(VirtioQueueResetTest, QueueStartsAgainWithAnotherSetUp) {
   EXPECT_EQ(device_.queue_starts()[0].first, 1u);
   EXPECT_EQ(device_.queue_starts()[0].second.size, 32u);
   EXPECT_EQ(device_.queue_starts()[0].second.used.value, 0x4000u);
-  EXPECT_EQ(side_.queue_events_.back(), "start 1");
+  EXPECT_EQ(side_.queue_events.back(), "start 1");
   registers_.write_queue_size(64);  // At work again.
   registers_.write_queue_enable(true);
   EXPECT_EQ(registers_.queue_size(), 32u);
