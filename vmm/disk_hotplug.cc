@@ -25,7 +25,8 @@
 #include "loop/log.h"
 #include "loop/result.h"
 #include "loop/task.h"
-#include "vmm/config/machine_config.h"
+#include "vmm/config/disk_config.h"
+#include "vmm/config/field_values.h"
 #include "vmm/disk_removal.h"
 
 namespace skiff::vmm {

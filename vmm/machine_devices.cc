@@ -42,6 +42,8 @@
 #include "loop/result.h"
 #include "loop/worker_pool.h"
 #include "vmm/char_console_backend.h"
+#include "vmm/config/disk_config.h"
+#include "vmm/config/field_values.h"
 #include "vmm/config/machine_config.h"
 #include "vmm/console_ports.h"
 #include "vmm/disk_hotplug.h"

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "block/block_channel.h"
 #include "block/iovec_copy.h"

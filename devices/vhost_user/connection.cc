@@ -5,7 +5,6 @@
 #include <poll.h>
 #include <spdlog/fmt/fmt.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <sys/types.h>
 #include <sys/un.h>
 

@@ -4,7 +4,6 @@
 #include <spdlog/fmt/fmt.h>
 #include <sys/socket.h>
 #include <sys/types.h>
-#include <sys/uio.h>
 
 #include <array>
 #include <cerrno>

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/vhost_user/session.h"
 
-#include <linux/virtio_blk.h>
 #include <poll.h>
 #include <spdlog/fmt/fmt.h>
 #include <sys/socket.h>

@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <bit>
-#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "devices/core/guest_memory.h"
+#include "devices/vhost_user/call_line.h"
 #include "devices/vhost_user/memory_table.h"
 #include "devices/vhost_user/protocol.h"
 #include "devices/vhost_user/shared_mapping.h"
@@ -24,7 +24,6 @@
 #include "loop/check.h"
 #include "loop/event_loop.h"
 #include "loop/event_notifier.h"
-#include "loop/log.h"
 #include "loop/result.h"
 #include "loop/task.h"
 #include "loop/unique_fd.h"

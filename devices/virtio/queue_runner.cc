@@ -6,6 +6,7 @@
 #include <span>
 #include <utility>
 
+#include "devices/virtio/queue_metrics.h"
 #include "devices/virtio/used_publisher.h"
 #include "devices/virtio/virtio_device.h"
 #include "loop/check.h"

@@ -6,6 +6,7 @@
 // SKIFF_THREAD_SCHEDULES=N runs that many. A seed repeats what is done, not who is faster.
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <array>
@@ -21,13 +22,19 @@
 #include <thread>
 #include <vector>
 
+#include "block/block_channel.h"
 #include "block/drain.h"
 #include "block/error_policy.h"
 #include "block/filters/fault_rules.h"
 #include "block/open_image.h"
+#include "devices/core/guest_memory.h"
 #include "devices/testing/fake_guest_memory.h"
 #include "devices/testing/fake_transport.h"
+#include "devices/testing/guest_driver.h"
+#include "devices/virtio/blk/queue_home.h"
 #include "devices/virtio/blk/virtio_blk.h"
+#include "devices/virtio/virtio_device.h"
+#include "loop/event_loop.h"
 #include "loop/io_thread.h"
 #include "loop/log.h"
 #include "loop/testing/manual_loop.h"

@@ -13,6 +13,8 @@
 #include "loop/check.h"
 #include "loop/result.h"
 #include "vmm/config/config_file.h"
+#include "vmm/config/disk_config.h"
+#include "vmm/config/field_values.h"
 #include "vmm/config/machine_config.h"
 #include "vmm/config/option_text.h"
 

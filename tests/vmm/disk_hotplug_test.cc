@@ -18,14 +18,17 @@
 #include <utility>
 #include <vector>
 
+#include "block/io_engine.h"
 #include "block/testing/fake_channel.h"
 #include "devices/core/bus.h"
 #include "devices/pci/pci_bus.h"
 #include "devices/pci/pci_hotplug.h"
+#include "devices/pci/pci_registers.h"
 #include "devices/testing/fake_doorbell.h"
 #include "devices/testing/fake_guest_memory.h"
 #include "devices/testing/fake_msi.h"
 #include "loop/check.h"
+#include "loop/event_loop.h"
 #include "loop/result.h"
 #include "loop/task_scope.h"
 #include "loop/testing/manual_loop.h"
@@ -33,7 +36,8 @@
 #include "tests/temp_dir.h"
 #include "tests/vmm/fake_disk_host.h"
 #include "tests/vmm/pci_disk_driver.h"
-#include "vmm/config/machine_config.h"
+#include "vmm/config/disk_config.h"
+#include "vmm/config/field_values.h"
 #include "vmm/disk_removal.h"
 
 namespace skiff::vmm {

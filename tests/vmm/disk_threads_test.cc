@@ -4,12 +4,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "block/block_channel.h"
 #include "block/open_image.h"
 #include "devices/core/guest_memory.h"
 #include "devices/virtio/blk/virtio_blk.h"
@@ -18,6 +20,7 @@
 #include "loop/testing/manual_loop.h"
 #include "vmm/config/disk_config.h"
 #include "vmm/config/machine_config.h"
+#include "vmm/disk_activity.h"
 #include "vmm/placement/queue_placer.h"
 
 namespace skiff::vmm {

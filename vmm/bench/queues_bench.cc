@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "vmm/bench/queues_bench.h"
 
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "block/null_device.h"
+#include "devices/core/guest_memory.h"
 #include "devices/vhost_user/frontend.h"
 #include "devices/virtio/blk/queue_home.h"
 #include "devices/virtio/virtio_device.h"

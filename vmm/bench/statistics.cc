@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <random>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace skiff::vmm {

@@ -17,6 +17,7 @@
 #include "vmm/bench/histogram_text.h"
 #include "vmm/bench/statistics.h"
 #include "vmm/experiment/cell_sample.h"
+#include "vmm/experiment/experiment_plan.h"
 #include "vmm/experiment/experiment_result.h"
 #include "vmm/experiment/json_keys.h"
 

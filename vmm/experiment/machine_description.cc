@@ -4,7 +4,6 @@
 #include <spdlog/fmt/fmt.h>
 #include <sys/utsname.h>
 
-#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <spdlog/fmt/chrono.h>
 #include <spdlog/fmt/fmt.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <algorithm>

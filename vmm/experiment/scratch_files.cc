@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <spdlog/fmt/fmt.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <algorithm>

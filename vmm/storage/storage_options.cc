@@ -11,6 +11,7 @@
 
 #include "block/error_policy.h"
 #include "loop/result.h"
+#include "vmm/config/disk_config.h"
 #include "vmm/config/machine_config.h"
 
 namespace skiff::vmm {

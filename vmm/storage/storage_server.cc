@@ -9,14 +9,18 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "block/block_channel.h"
 #include "block/drain.h"
 #include "block/open_image.h"
 #include "devices/vhost_user/backend.h"
+#include "devices/virtio/blk/queue_home.h"
 #include "devices/virtio/blk/virtio_blk.h"
+#include "devices/virtio/virtio_device.h"
 #include "loop/awaitables.h"
 #include "loop/cpu_set.h"
 #include "loop/event_loop.h"

@@ -15,7 +15,6 @@
 #include "devices/virtio/blk/blk_metrics.h"
 #include "devices/virtio/blk/blk_queue.h"
 #include "devices/virtio/blk/queue_home.h"
-#include "devices/virtio/queue_metrics.h"
 #include "devices/virtio/queue_runner.h"
 #include "devices/virtio/virtio_device.h"
 #include "loop/check.h"

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "block/block_channel.h"
+#include "devices/core/msi.h"
 #include "devices/virtio/blk/blk_command.h"
 #include "devices/virtio/blk/blk_queue_control.h"
 #include "devices/virtio/blk/queue_home.h"

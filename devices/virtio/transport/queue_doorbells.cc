@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/virtio/transport/queue_doorbells.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 

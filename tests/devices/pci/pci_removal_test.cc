@@ -11,7 +11,6 @@
 #include <optional>
 #include <vector>
 
-#include "devices/core/bus.h"
 #include "devices/pci/pci_bus.h"
 #include "devices/pci/pci_registers.h"
 #include "devices/testing/run_task.h"

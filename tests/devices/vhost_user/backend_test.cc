@@ -6,18 +6,20 @@
 #include <gtest/gtest.h>
 #include <linux/virtio_blk.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <optional>
 #include <span>
-#include <utility>
 
 #include "block/testing/fake_channel.h"
+#include "devices/core/guest_memory.h"
+#include "devices/vhost_user/frontend.h"
 #include "devices/vhost_user/message.h"
 #include "devices/vhost_user/protocol.h"
+#include "devices/vhost_user/shared_mapping.h"
 #include "devices/virtio/inflight_log.h"
 #include "devices/virtio/virtio_device.h"
 #include "loop/unique_fd.h"

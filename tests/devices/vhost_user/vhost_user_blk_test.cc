@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -20,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "devices/core/guest_memory.h"
 #include "devices/testing/fake_transport.h"
 #include "devices/testing/guest_driver.h"
 #include "devices/vhost_user/frontend.h"
@@ -29,6 +29,7 @@
 #include "loop/event_notifier.h"
 #include "loop/io_thread.h"
 #include "loop/log.h"
+#include "loop/result.h"
 #include "loop/worker_pool.h"
 #include "tests/devices/vhost_user/scripted_backend.h"
 #include "tests/devices/vhost_user/served_disk.h"

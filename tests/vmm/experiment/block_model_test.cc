@@ -3,8 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdint>
-
 #include "vmm/experiment/simulator/host_costs.h"
 
 namespace skiff::vmm {

@@ -8,8 +8,6 @@
 #include <numeric>
 #include <vector>
 
-#include "devices/core/msi.h"
-
 namespace skiff::vmm {
 namespace {
 

@@ -8,7 +8,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -20,6 +19,7 @@
 #include "loop/testing/manual_loop.h"
 #include "tests/vmm/placement/fake_host.h"
 #include "vmm/config/disk_config.h"
+#include "vmm/placement/host_topology.h"
 
 namespace skiff::vmm {
 namespace {

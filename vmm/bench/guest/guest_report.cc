@@ -15,11 +15,13 @@
 #include "loop/latency_histogram.h"
 #include "vmm/bench/bench_result.h"
 #include "vmm/bench/cdf_plot.h"
+#include "vmm/bench/disk_bench_options.h"
 #include "vmm/bench/guest/guest_bench.h"
 #include "vmm/bench/guest/guest_options.h"
 #include "vmm/bench/guest/guest_result.h"
 #include "vmm/bench/histogram_text.h"
 #include "vmm/bench/statistics.h"
+#include "vmm/bench/thread_usage.h"
 
 namespace skiff::vmm {
 namespace {

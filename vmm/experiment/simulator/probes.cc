@@ -12,7 +12,6 @@
 #include <optional>
 #include <semaphore>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "block/block_channel.h"

@@ -5,12 +5,13 @@
 
 #include <cerrno>
 #include <cstddef>
-#include <cstdint>
 
 #include "block/drain.h"
 #include "block/error_policy.h"
 #include "block/testing/fake_channel.h"
+#include "devices/virtio/blk/queue_home.h"
 #include "devices/virtio/blk/virtio_blk.h"
+#include "devices/virtio/virtio_device.h"
 #include "tests/devices/virtio/blk/blk_queues_fixture.h"
 
 namespace skiff::devices {

@@ -5,11 +5,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
-#include "block/error_policy.h"
 #include "block/testing/fake_channel.h"
+#include "devices/virtio/blk/queue_home.h"
 #include "devices/virtio/blk/virtio_blk.h"
+#include "devices/virtio/queue_metrics.h"
+#include "devices/virtio/virtio_device.h"
 #include "loop/thread.h"
 #include "tests/devices/virtio/blk/blk_queues_fixture.h"
 
