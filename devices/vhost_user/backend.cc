@@ -83,6 +83,7 @@ bool VhostUserBackend::serve(UniqueFd connection) {
 }
 
 Task<void> VhostUserBackend::run_session() {
+  SKIFF_CHECK(session_);
   co_await session_->serve();
   SKIFF_LOG(kInfo, "{}: The front end is gone", options_.name);
   session_.reset();

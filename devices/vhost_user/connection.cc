@@ -67,7 +67,7 @@ Error VhostConnection::failed(const VhostMessage& request, const Error& error) c
       fmt::format("Vhost-user back end {}: {}", peer_, vhost_request_name(request.kind())));
 }
 
-Result<VhostMessage> VhostConnection::call(VhostMessage request, std::span<const int> fds) {
+Result<VhostMessage> VhostConnection::call(const VhostMessage& request, std::span<const int> fds) {
   auto sent = transmit(request, fds);
   if (!sent) return failed(request, sent.error());
   auto reply = receive(request.request);
@@ -78,7 +78,7 @@ Result<VhostMessage> VhostConnection::call(VhostMessage request, std::span<const
 Result<uint64_t> VhostConnection::call_u64(VhostRequest request) {
   VhostMessage message;
   message.request = static_cast<uint32_t>(request);
-  auto reply = call(std::move(message));
+  auto reply = call(message);
   if (!reply) return reply.error();
   auto value = parse_u64(*reply);
   if (!value) return failed(*reply, value.error());
@@ -140,12 +140,13 @@ Result<void> VhostConnection::transmit(const VhostMessage& message, std::span<co
 Result<VhostMessage> VhostConnection::receive(uint32_t request) {
   const int64_t deadline_ns = now_ns() + timeout_ns_;
   while (true) {
-    auto message = reader_.read(socket_.get());
-    if (!message) return message.error();
-    if (message->has_value()) {
-      if ((*message)->is_reply && (*message)->request == request) return *std::move(*message);
+    auto read = reader_.read(socket_.get());
+    if (!read) return read.error();
+    std::optional<VhostMessage> message = *std::move(read);
+    if (message) {
+      if (message->is_reply && message->request == request) return *std::move(message);
       return Error(ErrorKind::kCorrupt,
-                   fmt::format("The answer is of kind {}, not {}", (*message)->request, request));
+                   fmt::format("The answer is of kind {}, not {}", message->request, request));
     }
     SKIFF_RETURN_IF_ERROR(await(POLLIN, deadline_ns));
   }

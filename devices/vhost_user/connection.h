@@ -28,7 +28,7 @@ class VhostConnection {
   const std::string& peer() const { return peer_; }
 
   // Sends a request and takes its reply, which is of the same kind. Errors name the peer.
-  loop::Result<VhostMessage> call(VhostMessage request, std::span<const int> fds = {});
+  loop::Result<VhostMessage> call(const VhostMessage& request, std::span<const int> fds = {});
   // The same for an answer of 8 bytes, without descriptors.
   loop::Result<uint64_t> call_u64(VhostRequest request);
   // Sends a request that has no reply of its own; waits for it to be acknowledged when `acks`.

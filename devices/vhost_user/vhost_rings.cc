@@ -194,6 +194,7 @@ Task<void> VhostRings::stop(QueueIndex queue) {
   ring.running = false;
   // All that was taken has been answered, so the used ring's index is that of the available ring's
   // next entry as well. It is the peer's memory, but the peer's requests too.
+  SKIFF_CHECK(ring.address);  // It ran.
   const auto used = options_.memory->guest_address(ring.address->used);
   const auto index = used ? options_.memory->guest().load<uint16_t>(*used + kRingIndexOffset)
                           : std::optional<uint16_t>();
@@ -201,7 +202,8 @@ Task<void> VhostRings::stop(QueueIndex queue) {
 }
 
 Task<void> VhostRings::stop_all() {
-  for (QueueIndex queue = 0; queue < rings_.size(); ++queue) co_await stop(queue);
+  for (size_t queue = 0; queue < rings_.size(); ++queue)
+    co_await stop(static_cast<QueueIndex>(queue));
 }
 
 Task<void> VhostRings::stop_device() {
@@ -213,8 +215,8 @@ Task<void> VhostRings::stop_device() {
 }
 
 Result<void> VhostRings::start_all_ready() {
-  for (QueueIndex queue = 0; queue < rings_.size(); ++queue)
-    SKIFF_RETURN_IF_ERROR(start_if_ready(queue));
+  for (size_t queue = 0; queue < rings_.size(); ++queue)
+    SKIFF_RETURN_IF_ERROR(start_if_ready(static_cast<QueueIndex>(queue)));
   return {};
 }
 
@@ -251,6 +253,7 @@ Result<void> VhostRings::open_log(QueueIndex queue) {
 }
 
 Result<QueueLayout> VhostRings::layout_of(Ring& ring) {
+  SKIFF_CHECK(ring.address && ring.kick);  // Looked at before.
   const MemoryTable& memory = *options_.memory;
   QueueLayout layout;
   layout.size = ring.size;

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -47,8 +48,8 @@ class DiskThreadsTest : public ::testing::Test {
     config.iothreads = std::move(iothreads);
     config.cpus.count = vcpus;
     config.disks = std::move(disks);
-    std::vector<uint32_t> apic_ids;
-    for (uint32_t i = 0; i < vcpus; ++i) apic_ids.push_back(i);
+    std::vector<uint32_t> apic_ids(vcpus);
+    std::iota(apic_ids.begin(), apic_ids.end(), 0U);
     threads_ = std::make_unique<DiskThreads>(config, std::move(apic_ids), main_.loop());
   }
   loop::Result<devices::VirtioBlk*> add(const DiskConfig& config) {

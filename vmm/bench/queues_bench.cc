@@ -234,6 +234,7 @@ Result<std::vector<QueuesResult>> run_queues(
                        !block::NullDevice::is_null_path(options.path);
   if (guarded) SKIFF_RETURN_IF_ERROR(may_overwrite_file(options.path, options.size_bytes));
   std::vector<QueuesResult> results;
+  results.reserve(options.contestants.size());
   for (const QueuesContestant& contestant : options.contestants)
     results.push_back({.name = contestant.name(),
                        .drivers_serve = contestant.socket.empty() &&

@@ -24,7 +24,6 @@ namespace {
 
 using devices::VhostUserFrontend;
 using loop::Error;
-using loop::ErrorKind;
 using loop::Result;
 
 class VhostTarget final : public QueueTarget {

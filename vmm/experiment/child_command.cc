@@ -58,7 +58,7 @@ Result<PipeEnds> make_pipe() {
   for (const int number : {SIGPIPE, SIGXFSZ}) ::signal(number, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::pthread_sigmask(SIG_SETMASK, &none, nullptr);
   const int nowhere = ::open("/dev/null", O_RDONLY);
   ::dup2(nowhere, STDIN_FILENO);
   ::dup2(out_fd, STDOUT_FILENO);

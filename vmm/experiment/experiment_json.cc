@@ -125,7 +125,7 @@ Result<CellRound> parse_round(const std::string& where, const Json& object) {
          return latency.has_value();
        }}};
   SKIFF_RETURN_IF_ERROR(apply_json_keys(where + ".", object, keys));
-  if (round.sample) round.sample->latency = std::move(latency);
+  if (round.sample) round.sample->latency = latency;
   return round;
 }
 

@@ -129,6 +129,7 @@ TEST_F(PciRemovalTest, VcpusAndRemovalsDoNotMeet) {
   std::atomic<uint8_t> target{1};
   std::array<std::atomic<uint64_t>, kVcpus> outside{};  // As often as a vCPU went to the guest.
   std::vector<loop::Thread> vcpus;
+  vcpus.reserve(kVcpus);
   for (std::atomic<uint64_t>& count : outside)
     vcpus.push_back(*loop::Thread::create({}, [&] {
       while (!stop.load()) {

@@ -4,10 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "vmm/bench/bench_result.h"
 #include "vmm/bench/guest/guest_bench.h"
 #include "vmm/bench/guest/guest_options.h"
 #include "vmm/bench/guest/guest_report.h"

@@ -43,6 +43,7 @@ std::vector<ExperimentCell> cells_of(const std::string& json) {
 
 std::vector<std::string> names_of(const std::vector<ExperimentCell>& cells) {
   std::vector<std::string> names;
+  names.reserve(cells.size());
   for (const ExperimentCell& cell : cells) names.push_back(cell.name);
   return names;
 }
