@@ -73,7 +73,7 @@ INSTANTIATE_TEST_SUITE_P(Servers, ServedDisk,
 
 // Four writers at a time; what they have written is compared afterwards.
 TEST(ServedDiskOverDeath, LosesNothing) {
-  constexpr int kBlocks = 64;
+  constexpr uint64_t kBlocks = 64;
   constexpr uint64_t kBlockBytes = 64 << 10;
   const ScratchFile file("killed", kBlocks * kBlockBytes);
   const ScratchPath socket("vhost");
@@ -93,7 +93,7 @@ TEST(ServedDiskOverDeath, LosesNothing) {
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_THAT(outcome.out, AllOf(HasSubstr("DONE"), Not(HasSubstr("FAILED"))));
   EXPECT_THAT(outcome.err, HasSubstr("is back"));
-  for (int block = 0; block < kBlocks; ++block) {
+  for (uint64_t block = 0; block < kBlocks; ++block) {
     const std::string line = "block-" + std::to_string(block) + "\n";
     std::string expected;
     while (expected.size() < kBlockBytes) expected += line;
