@@ -91,7 +91,9 @@ TEST_P(QueuesBench, ARateIsKeptOnEveryQueue) {
   rated.duration = "0.5";
   const auto results = run(rated);
   ASSERT_EQ(results.size(), 1u);
-  EXPECT_NEAR(static_cast<double>(results[0].rounds[0].measured), 800, 16);
+  // A busy machine makes it late, never early; were the rate that of all queues, 50 would come.
+  EXPECT_LE(results[0].rounds[0].measured, 816u);
+  EXPECT_GT(results[0].rounds[0].measured, 200u);
   EXPECT_GT(results[0].rounds[0].serving_ns(results[0].drivers_serve), 0);
 }
 
