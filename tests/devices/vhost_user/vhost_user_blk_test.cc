@@ -59,6 +59,7 @@ class VhostUserBlkTest : public ::testing::Test {
     main_->loop().post([&] { work([&] { done->notify(); }); });
     pollfd ready{.fd = done->fd(), .events = POLLIN, .revents = 0};
     ASSERT_EQ(::poll(&ready, 1, 30'000), 1);
+    ASSERT_TRUE(done->consume());
   }
   loop::Result<void> make(int64_t timeout_ns = 20'000'000'000) {
     auto result = loop::Result<void>();
@@ -91,6 +92,7 @@ class VhostUserBlkTest : public ::testing::Test {
     device_->stop([&] { stopped->notify(); });
     pollfd ready{.fd = stopped->fd(), .events = POLLIN, .revents = 0};
     ASSERT_EQ(::poll(&ready, 1, 30'000), 1);
+    ASSERT_TRUE(stopped->consume());
   }
   // Until all that the main loop has begun with what has come so far is done.
   void pass_by_main_loop() {
@@ -218,6 +220,7 @@ TEST_F(VhostUserBlkTest, ResetLastsUntilABackEndThatDoesNotAnswerHasLetGo) {
   EXPECT_FALSE(backend.comes_soon(VhostRequest::kGetFeatures, 2));
   backend.hang_up();
   EXPECT_EQ(::poll(&ready, 1, 30'000), 1);
+  EXPECT_TRUE(stopped->consume());
 }
 
 TEST_F(VhostUserBlkTest, NobodyElseServesARingThatALostBackEndMayStillServe) {
