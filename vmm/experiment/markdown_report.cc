@@ -3,6 +3,7 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -30,9 +31,10 @@ std::string value_text(const ExperimentResult& result, const CellResult& cell,
   const std::vector<double> values = values_of(cell, info.name);
   if (values.empty()) return "";
   const Interval interval = median_interval(values);
-  std::string text =
-      fmt::format("{} ({} to {})", three_digits(interval.middle / info.unit),
-                  three_digits(interval.low / info.unit), three_digits(interval.high / info.unit));
+  std::string text = three_digits(interval.middle / info.unit);
+  if (interval.low < interval.high)
+    text += fmt::format(" ({} to {})", three_digits(interval.low / info.unit),
+                        three_digits(interval.high / info.unit));
   const auto beside = compare_cell(result, cell, info);
   if (!beside) return text;
   const bool counts = beside->verdict == Verdict::kMore || beside->verdict == Verdict::kLess;
@@ -41,7 +43,13 @@ std::string value_text(const ExperimentResult& result, const CellResult& cell,
 }
 
 std::string table(const ExperimentResult& result, const CellGroup& group) {
-  const std::vector<MetricInfo> metrics = shown_metrics(result);
+  std::vector<MetricInfo> metrics = shown_metrics(result);
+  // Another group may have it.
+  std::erase_if(metrics, [&group](const MetricInfo& info) {
+    return std::ranges::all_of(group.cells, [&info](const CellResult* cell) {
+      return values_of(*cell, info.name).empty();
+    });
+  });
   std::string text =
       fmt::format("| {} |", cell_text(group.name.empty() ? result.name : group.name));
   for (const MetricInfo& info : metrics) text += fmt::format(" {} |", cell_text(info.title));

@@ -30,6 +30,18 @@ TEST(MarkdownReport, ADifferenceWithinTheSpreadIsNotMarked) {
   EXPECT_THAT(markdown_report(result), Not(HasSubstr("**")));
 }
 
+TEST(MarkdownReport, HasColumnsOnlyForWhatItsGroupWasMeasuredFor) {
+  ExperimentResult result = made_result();
+  result.metrics = {"timer_lat_ns.p99"};
+  result.cells.push_back(made_cell("guest", {7}));
+  result.cells.back().cell.group = "h";
+  result.cells.back().rounds[0].sample->metrics["timer_lat_ns.p99"] = 5000;
+  const std::string text = markdown_report(result);
+  EXPECT_THAT(text, HasSubstr("| g | IOPS | p50 us |\n"));
+  EXPECT_THAT(text, HasSubstr("| h | IOPS | p50 us | timer late, p99 us |\n"));
+  EXPECT_THAT(text, HasSubstr("| 5.00 |\n"));
+}
+
 TEST(MarkdownReport, SaysWhatFailedWithoutBreakingItsTables) {
   ExperimentResult result = made_result();
   result.cells[2].rounds = {failed_round(0, "no | such\nfile")};
