@@ -191,8 +191,9 @@ TEST(ExperimentCells, TheFirstValueOfWhatIsComparedIsEachGroupsBaselineAndMeasur
 TEST(ExperimentCells, RunsCanBeComparedWithEachOther) {
   const auto cells = cells_of(
       R"({"name": "e", "compare": "run", "pairs": "none", "runs": [
-        {"name": "a", "bench": "disk", "options": {"file": "null:", "depth": [1, 2]}},
-        {"name": "b", "bench": "command", "command": ["p"], "options": {"depth": [1, 2]}}]})");
+        {"name": "a", "bench": "disk", "options": {"file": "null:", "depth": [1, 2], "jobs": 1}},
+        {"name": "b", "bench": "command", "command": ["p"],
+         "options": {"depth": [1, 2], "jobs": 2}}]})");
   ASSERT_EQ(cells.size(), 4u);
   EXPECT_EQ(cells[0].group, cells[2].group);
   EXPECT_EQ(cells[1].group, cells[3].group);
