@@ -33,6 +33,8 @@ struct PostedCallback : Message {
   std::function<void()> callback;
 };
 
+thread_local EventLoop* interruptible_loop = nullptr;
+
 Result<std::unique_ptr<LoopBackend>> create_backend(LoopState& state,
                                                     const EventLoop::Options& options) {
   if (options.backend == EventLoop::Backend::kEpoll) return create_epoll_backend(state);
@@ -63,6 +65,7 @@ EventLoop::~EventLoop() {
   SKIFF_CHECK(!state_->in_turn);
   SKIFF_CHECK(state_->users == 0);  // A timer, watcher or bottom half would outlive its loop.
   SKIFF_CHECK(!state_->polling.has_pollers());
+  if (interruptible_loop == this) interruptible_loop = nullptr;
   state_->await_wakers();
   state_->take_what_came();
   for (MessageList& list : state_->ready) {
@@ -70,6 +73,11 @@ EventLoop::~EventLoop() {
       if (message->run == &PostedCallback::call) delete static_cast<PostedCallback*>(message);
     }
   }
+}
+
+EventLoop* EventLoop::of_this_thread() {
+  EventLoop* const loop = interruptible_loop;
+  return loop != nullptr && !loop->state_->in_turn ? loop : nullptr;
 }
 
 void EventLoop::run() {
@@ -80,6 +88,7 @@ void EventLoop::run() {
 bool EventLoop::run_once(Wait wait) {
   state_->bind_here();
   SKIFF_CHECK(!state_->in_turn);  // A loop is never run from inside itself.
+  if (state_->task_work == TaskWork::kInterrupt) interruptible_loop = this;
   state_->in_turn = true;
   add_one(state_->turns);
 

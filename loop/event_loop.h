@@ -95,8 +95,9 @@ class EventLoop {
     // With kInterrupt: called at the end of a turn, on the loop's thread: at this time of
     // CLOCK_MONOTONIC the thread must be made to turn the loop, in KVM_RUN or on its way there. A
     // later call replaces the time. It carries the timers, and the guard against completions that
-    // come just before KVM_RUN: 1 ms while RingOperations are in flight, 50 ms while descriptors
-    // are watched. Without it, timers are timeouts of the ring and there is no guard.
+    // come just before KVM_RUN: 1 ms while RingOperations are in flight; while descriptors are
+    // watched, as long as nothing has come, from 1 ms to 10 s. Without it, timers are timeouts of
+    // the ring and there is no guard.
     std::function<void(int64_t)> kick_at = {};
     // The longest that run_once(kUntilEvent) may spin before it sleeps; 0: never. How long it
     // really does, between nothing and this, it learns from what spinning would have saved.
@@ -110,6 +111,10 @@ class EventLoop {
   ~EventLoop();
   EventLoop(const EventLoop&) = delete;
   EventLoop& operator=(const EventLoop&) = delete;
+
+  // The loop with kInterrupt of the calling thread; null: it has none, or is inside a turn of it.
+  // Whoever blocks such a thread turns it meanwhile: others may be waiting for it.
+  static EventLoop* of_this_thread();
 
   // Turns until stop().
   void run();

@@ -27,9 +27,10 @@ constexpr int64_t kServiceQuantumNs = 200'000;
 constexpr int64_t kServiceStarvedNs = 5'000'000;
 
 // How long a completion may go unseen that came just before KVM_RUN; docs/decisions/0012.
-constexpr int64_t kOperationGuardNs = 1'000'000;
-// Descriptors are watched for ever, and an idle guest should not be disturbed for that.
-constexpr int64_t kWatchGuardNs = 50'000'000;
+constexpr int64_t kGuardMinNs = 1'000'000;
+// Descriptors are watched for ever, and an idle guest should not be disturbed for that: what comes
+// after a silence may go unseen for as long again, but no longer than this.
+constexpr int64_t kGuardMaxNs = 10'000'000'000;
 
 constexpr int64_t kFarNs = 3'600'000'000'000;
 
@@ -313,18 +314,27 @@ bool LoopState::is_idle() const {
          !anything_waiting();
 }
 
+// For how long what the kernel tells may go unseen, while there is something that it may tell.
+int64_t LoopState::guard_ns(int64_t now_ns) {
+  if (!was_guarded || arrivals_seen != arrivals) quiet_since_ns = now_ns;
+  arrivals_seen = arrivals;
+  if (backend->has_operations()) return kGuardMinNs;
+  return std::clamp(now_ns - quiet_since_ns, kGuardMinNs, kGuardMaxNs);
+}
+
 // What is due at a time is due by kick_at(), which costs a system call: one that is pending and
 // comes earlier will do, as the turn it causes ends here again.
 void LoopState::set_kick(int64_t deadline_ns) {
-  const int64_t guard_ns = backend->has_operations() ? kOperationGuardNs
-                           : backend->has_watches()  ? kWatchGuardNs
-                                                     : TimerHeap::kNever;
-  if (guard_ns == TimerHeap::kNever && deadline_ns == TimerHeap::kNever) return;
-  const int64_t now_ns = monotonic_clock.now_ns();
-  int64_t at_ns = now_ns + std::min(guard_ns, kFarNs);
+  const bool guarded = backend->has_operations() || backend->has_watches();
+  int64_t now_ns = 0;
+  int64_t at_ns = TimerHeap::kNever;
+  if (guarded || deadline_ns != TimerHeap::kNever) now_ns = monotonic_clock.now_ns();
+  if (guarded) at_ns = now_ns + guard_ns(now_ns);
+  was_guarded = guarded;
   if (clock != &monotonic_clock && deadline_ns != TimerHeap::kNever)
     deadline_ns = now_ns + std::min(delay_to_ns(deadline_ns), kFarNs);
   at_ns = std::min(at_ns, deadline_ns);
+  if (at_ns == TimerHeap::kNever) return;
   if (kick_at_ns > now_ns && kick_at_ns <= at_ns) return;
   kick_at_ns = at_ns;
   kick_at(at_ns);

@@ -28,12 +28,19 @@ Result<std::unique_ptr<QueueRunner>> QueueRunner::create(const Options& options)
 QueueRunner::Active::Active(QueueRunner& its_runner, Seat its_seat)
     : runner(its_runner),
       seat(std::move(its_seat)),
-      serve_bh(seat.publisher->home(), Priority::kSubmission, [this] { runner.run(); }),
-      doorbell_watch(seat.publisher->home(), *runner.listens_to_, Priority::kSubmission, [this] {
-        runner.metrics_.kicks.add(1);
-        runner.run();
-      }) {
+      serve_bh(seat.publisher->home(), Priority::kSubmission, [this] { runner.run(); }) {
   seat.publisher->join();
+  listen(seat.listening);
+}
+
+void QueueRunner::Active::listen(Listening listening) {
+  if (listening == Listening::kOff) return doorbell_watch.reset();
+  if (doorbell_watch) return;
+  doorbell_watch.emplace(seat.publisher->home(), *runner.listens_to_, Priority::kSubmission,
+                         [this] {
+                           runner.metrics_.kicks.add(1);
+                           runner.run();
+                         });
 }
 
 QueueRunner::Active::~Active() {
@@ -152,6 +159,11 @@ void QueueRunner::set_polling(Polling polling) {
   else
     home.remove_poller(*this);
   if (std::exchange(active_->looked_at, false) && active_->watched && !active_->draining) rearm();
+}
+
+void QueueRunner::set_listening(Listening listening) {
+  assert_here();
+  active_->listen(listening);
 }
 
 bool QueueRunner::is_ready() const {

@@ -58,10 +58,13 @@ class QueueRunner final : private loop::Poller {
     QueueIndex index = 0;
     uint16_t size_max = 256;
   };
+  // Whether the home hears the doorbell. Without it kick() is the only way.
+  enum class Listening : uint8_t { kOff, kOn };
   // A place to be at work.
   struct Seat {
     std::shared_ptr<UsedPublisher> publisher;  // Its loop is the home.
     QueueHandler* handler = nullptr;
+    Listening listening = Listening::kOn;
   };
   enum class Polling : uint8_t { kOff, kOn };
 
@@ -89,6 +92,8 @@ class QueueRunner final : private loop::Poller {
   // Whether the home looks at the ring before it sleeps, as long as its loop polls at all. Off
   // after start() and arrive().
   void set_polling(Polling polling);
+  // What the doorbell has seen while nobody listened, it tells later.
+  void set_listening(Listening listening);
 
   bool is_running() const { return active_.has_value(); }
   VirtQueue& queue() { return queue_; }
@@ -115,6 +120,7 @@ class QueueRunner final : private loop::Poller {
   struct Active {
     Active(QueueRunner& runner, Seat its_seat);
     ~Active();
+    void listen(Listening listening);
     QueueRunner& runner;
     Seat seat;
     bool draining = false;
@@ -125,7 +131,7 @@ class QueueRunner final : private loop::Poller {
     bool looked_at = false;  // By the loop, in each turn, until end_polling().
     bool watched = false;    // Nothing was left at the last service: what comes is to be served.
     loop::BottomHalf serve_bh;
-    loop::NotifierWatch doorbell_watch;
+    std::optional<loop::NotifierWatch> doorbell_watch;
   };
 
   QueueRunner(const Options& options, loop::EventNotifier doorbell)

@@ -107,9 +107,6 @@ class VirtioDevice {
   // Thread: vCPU threads; where the machine is reset, the main loop.
   virtual void interrupt_target_changed(QueueIndex /*queue*/,
                                         std::optional<MsiMessage> /*message*/) {}
-  // The loop that the calling thread has to turn while it waits for a stop, because a queue has its
-  // home there; null: none.
-  virtual loop::EventLoop* home_of_this_thread() const { return nullptr; }
 
   // Device-specific configuration. Thread: vCPU threads, several at once. Bytes outside it read as
   // zero.

@@ -232,6 +232,21 @@ TEST_F(BlkQueueResetTest, BrokenQueueWorksAgain) {
   EXPECT_EQ(status(again), VIRTIO_BLK_S_OK);
 }
 
+// Who waits for the stop destroys the device and its transport, whose the other callback is.
+TEST_F(BlkQueueResetTest, StopEndsOnlyWhenTheCallbackOfTheResetHasReturned) {
+  bool stopped = false;
+  bool stopped_too_early = false;
+  device_->reset_queue(0, [&] {
+    device_->stop([&] { stopped = true; });
+    loops_[1].run_until_idle();
+    stopped_too_early = stopped;
+  });
+  loops_[0].run_until_idle();
+  turn();
+  EXPECT_FALSE(stopped_too_early);
+  EXPECT_TRUE(stopped);
+}
+
 TEST_F(BlkQueueResetTest, StopOfTheDeviceMeanwhileComesAfterIt) {
   offer_read(0);
   kick(0);
