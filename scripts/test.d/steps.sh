@@ -7,7 +7,8 @@ JOBS=$(nproc)
 FUZZ_SECONDS=${SKIFF_FUZZ_SECONDS:-60}
 GUEST_REPEAT=${SKIFF_GUEST_REPEAT:-3}
 SIM_SEEDS=${SKIFF_SIM_SEEDS:-3000}
-QUEUE_SCHEDULES=${SKIFF_QUEUE_SCHEDULES:-100000}
+QUEUE_SCHEDULES=${SKIFF_QUEUE_SCHEDULES:-20000}
+QUEUE_SCHEDULES_LONG=${SKIFF_QUEUE_SCHEDULES_LONG:-100000}
 
 purpose_of() {
   case $1 in
@@ -22,7 +23,8 @@ purpose_of() {
     tidy) echo "clang-tidy" ;;
     tsan) echo "the unit tests with the thread sanitizer" ;;
     fuzz) echo "each fuzzer for $FUZZ_SECONDS s" ;;
-    sim) echo "injected faults: $SIM_SEEDS more seeds; virtqueues: $QUEUE_SCHEDULES random schedules" ;;
+    schedules) echo "virtqueues: $QUEUE_SCHEDULES random schedules with threads and the thread sanitizer" ;;
+    sim) echo "injected faults: $SIM_SEEDS more seeds; virtqueues: $QUEUE_SCHEDULES_LONG schedules, with threads and without" ;;
     guest-repeat) echo "stock guests, $GUEST_REPEAT times" ;;
     guest-long) echo "stock guests: many boots, many processors, much data" ;;
   esac
@@ -31,7 +33,7 @@ purpose_of() {
 counter_of() {
   case $1 in
     unit | asan | clang | tsan) echo ctest ;;
-    payload | guest | sim | guest-repeat | guest-long) echo gtest ;;
+    payload | guest | schedules | sim | guest-repeat | guest-long) echo gtest ;;
     *) echo none ;;
   esac
 }
@@ -212,10 +214,35 @@ step_tidy() {
       "^$ROOT_DIR/(loop|block|devices|firmware|vmm|tests)/.*\.cc\$"
 }
 
+# So many schedules of tests/sim with real threads, under the thread sanitizer, on all processors at once, each from a
+# random seed on. Builds no more than that test.
+thread_schedules() {
+  local each=$((($1 + JOBS - 1) / JOBS)) name=QueueThreadSimTest job status failed=0 jobs=()
+  say "building sim_tests of preset tsan"
+  run_logged "$LOGS_DIR/configure-tsan.log" cmake --preset tsan &&
+    run_logged "$LOGS_DIR/build-sim-tsan.log" cmake --build --preset tsan --target sim_tests -j "$JOBS" || return 1
+  for ((job = 0; job < JOBS; ++job)); do
+    SKIFF_THREAD_SCHEDULES=$each "$ROOT_DIR/build/tsan/bin/sim_tests" --gtest_filter="$name.*" \
+      >"$LOGS_DIR/schedules-$job.log" 2>&1 &
+    jobs+=($!)
+  done
+  for job in "${!jobs[@]}"; do
+    wait "${jobs[job]}" && status=0 || status=$?
+    echo "## run $name" && cat "$LOGS_DIR/schedules-$job.log" && echo "## status $status of $name"
+    [[ $status == 0 ]] || failed=1
+  done
+  return "$failed"
+}
+
+step_schedules() { thread_schedules "$QUEUE_SCHEDULES"; }
+
 step_sim() {
+  local failed=0
   build_preset dev || return 1
-  SKIFF_SIM_SEEDS=$SIM_SEEDS SKIFF_QUEUE_SCHEDULES=$QUEUE_SCHEDULES SKIFF_THREAD_SCHEDULES=2000 \
-    PATH=$ROOT_DIR/build/dev/bin:$PATH sh -c "$(run_programs sim_tests)"
+  SKIFF_SIM_SEEDS=$SIM_SEEDS SKIFF_QUEUE_SCHEDULES=$QUEUE_SCHEDULES_LONG \
+    PATH=$ROOT_DIR/build/dev/bin:$PATH sh -c "$(run_programs sim_tests)" || failed=1
+  thread_schedules "$QUEUE_SCHEDULES_LONG" || failed=1
+  return "$failed"
 }
 
 # One fuzzer, its output shown at its end: several run at once. New inputs go into the build folder; the seeds stay as

@@ -110,9 +110,9 @@ class ThreadSchedules {
 
 TEST(QueueThreadSimTest, NoScheduleLosesARequestOrLeavesOneBehind) {
   loop::set_log_level(loop::LogLevel::kOff);
-  const uint64_t count = environment("SKIFF_THREAD_SCHEDULES").value_or(kDefaultSchedules);
-  const uint64_t chosen = count == kDefaultSchedules ? 1 : std::random_device{}();
-  const uint64_t first = environment("SKIFF_SIM_SEED").value_or(chosen);
+  const std::optional<uint64_t> given = environment("SKIFF_THREAD_SCHEDULES");
+  const uint64_t count = given.value_or(kDefaultSchedules);
+  const uint64_t first = environment("SKIFF_SIM_SEED").value_or(given ? std::random_device{}() : 1);
   {
     ThreadSchedules schedules;
     for (uint64_t seed = first; seed < first + count; ++seed) {
