@@ -12,6 +12,7 @@ skiff_library(skiff_bench
     bench/disk_bench_options.cc
     bench/disk_job.cc
     bench/disk_turn.cc
+    bench/driver_options.cc
     bench/guest/bench_payload.cc
     bench/guest/guest_bench.cc
     bench/guest/guest_command.cc

@@ -123,6 +123,14 @@ Result<void> take_pattern(AccessPattern& target, std::string_view text) {
   return {};
 }
 
+Result<void> take_choice(bool& target, std::string_view option, std::string_view text,
+                         std::string_view no, std::string_view yes) {
+  if (text != no && text != yes)
+    return refused_word(option, text, fmt::format("{} or {}", no, yes));
+  target = text == yes;
+  return {};
+}
+
 Result<void> take_queue_size(uint16_t& target, const std::string& text) {
   SKIFF_RETURN_IF_ERROR(take_optional(target, "queue-size", text, 1024));
   if ((target & (target - 1)) != 0 || target < 4)
@@ -137,6 +145,20 @@ Result<void> take_size(uint64_t& target, const std::string& text, uint64_t block
     return refused_word("size", text, "at least one block, like 512M or 4G");
   target = *size;
   return {};
+}
+
+Result<void> take_rounds(uint32_t& rounds, const std::string& text, size_t contestants) {
+  constexpr uint32_t kRoundsOfSeveral = 5;
+  rounds = contestants > 1 ? kRoundsOfSeveral : 1;
+  return take_optional(rounds, "rounds", text, kBenchRoundsMax);
+}
+
+Result<void> check_buffers(uint64_t bytes, std::string_view third_option) {
+  if (bytes <= kBenchBuffersMax) return {};
+  return Error(ErrorKind::kInvalidArgument,
+               fmt::format("--bs, --depth and --{} ask for {} MiB of buffers; {} MiB are allowed: "
+                           "lower one of the three",
+                           third_option, bytes >> 20, kBenchBuffersMax >> 20));
 }
 
 Result<void> check_queue_depth(uint32_t depth, uint16_t queue_size, bool indirect) {

@@ -247,7 +247,7 @@ Result<std::vector<QueuesResult>> run_queues(
       QueuesRun run(options, options.contestants[at], round, options.duration_ns / options.rounds);
       auto sample = run.measure([] {}, [] {});
       if (!sample) {
-        result.error = sample.error().message();
+        result.error = sample.error();
         continue;
       }
       on_run(result.name, round, sample->iops());
@@ -257,7 +257,9 @@ Result<std::vector<QueuesResult>> run_queues(
   for (size_t i = 0; i < results.size(); ++i) count(options, i, results[i]);
   const auto failed = [](const QueuesResult& result) { return result.rounds.empty(); };
   if (std::ranges::all_of(results, failed))
-    return Error(ErrorKind::kIo, results[0].name + ": " + results[0].error.value_or("no results"));
+    return results[0]
+        .error.value_or(Error(ErrorKind::kIo, "No results"))
+        .with_context(results[0].name);
   return results;
 }
 

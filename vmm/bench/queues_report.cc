@@ -99,7 +99,8 @@ std::string ratio_text(const QueuesResult& one, const QueuesResult& other, Value
 
 std::string row(const QueuesResult& result, const QueuesResult& first) {
   if (result.rounds.empty())
-    return fmt::format("| {} | failed: {} |\n", result.name, result.error.value_or(""));
+    return fmt::format("| {} | failed: {} |\n", result.name,
+                       result.error ? result.error->message() : "");
   const Summary summary = summarise(result);
   const auto iops = [](const QueuesResult&, const QueuesSample& round) { return round.iops(); };
   const auto cost = [](const QueuesResult& of, const QueuesSample& round) {
@@ -155,7 +156,7 @@ Json result_json(const QueuesBenchOptions& options, const QueuesContestant& cont
   } else {
     object["socket"] = contestant.socket;
   }
-  if (result.error) object["error"] = *result.error;
+  if (result.error) object["error"] = result.error->message();
   object["iops"] = summary.iops.median;
   object["lat_ns"] = {{"mean", summary.latency.mean_ns()},
                       {"p50", summary.latency.percentile_ns(50)},

@@ -174,6 +174,13 @@ Command parse_command_line(int argc, const char* const* argv) {
       at = at->get_subcommands().front();
       command += at->get_name() + " ";
     }
+    // Says more than that a command is missing.
+    const std::vector<std::string> unknown = root->remaining(/*recurse=*/true);
+    const bool is_missing =
+        error.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError);
+    if (is_missing && !unknown.empty() && !unknown.front().starts_with('-'))
+      return fmt::format("skiff: Unknown command {}{}\nTry: skiff {}--help\n", command,
+                         unknown.front(), command);
     return fmt::format("skiff: {}\nTry: skiff {}--help\n", error.what(), command);
   });
   RawArguments raw;

@@ -79,7 +79,7 @@ ChildCommand::ChildCommand(loop::EventLoop& loop, std::function<void(ChildComman
           outcome_.timed_out = true;
           return end();
         }
-        ::kill(-pid_, SIGKILL);
+        kill();
       }) {}
 
 Result<std::unique_ptr<ChildCommand>> ChildCommand::start(
@@ -156,6 +156,11 @@ void ChildCommand::end() {
   ending_ = true;
   ::kill(-pid_, SIGTERM);
   timeout_.arm_after(kGraceNs);
+}
+
+void ChildCommand::kill() {
+  ending_ = true;
+  if (!reaped_) ::kill(-pid_, SIGKILL);
 }
 
 void ChildCommand::on_exit() {

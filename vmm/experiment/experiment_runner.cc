@@ -88,6 +88,11 @@ void ExperimentRunner::interrupt() {
   for (const auto& child : children_) child->end();
 }
 
+void ExperimentRunner::kill() {
+  interrupted_ = true;
+  for (const auto& child : children_) child->kill();
+}
+
 std::vector<std::string> ExperimentRunner::words_of(const ExperimentCell& cell) const {
   std::vector<std::string> words = cell.words;
   if (cell.own_program) words.insert(words.begin(), options_.program);

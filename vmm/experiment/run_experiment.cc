@@ -25,6 +25,7 @@
 #include "loop/event_loop.h"
 #include "loop/file.h"
 #include "loop/result.h"
+#include "vmm/bench/bench_output.h"
 #include "vmm/cli/exit_status.h"
 #include "vmm/experiment/compare_results.h"
 #include "vmm/experiment/experiment_options.h"
@@ -50,10 +51,7 @@ using Paths = std::map<std::string, std::string>;
 constexpr int kExitCellFailed = 1;
 constexpr uint64_t kResultBytesMax = uint64_t{512} << 20;
 
-int fail(const Error& error, int status) {
-  std::fprintf(stderr, "skiff: %s\n", error.message().c_str());
-  return status;
-}
+int fail(const Error& error, int status) { return fail_bench(error.message(), status); }
 
 Result<std::string> read_text(const std::string& path, uint64_t bytes_max) {
   const auto bytes = loop::read_file(path, bytes_max);
@@ -121,11 +119,9 @@ std::string default_out(const std::string& name) {
   return fmt::format("{}-{:%Y%m%d-%H%M%S}", name, fmt::localtime(now));
 }
 
-// Now rather than after an hour of measuring.
 Result<void> check_writable(const std::string& out) {
   for (const char* suffix : {".html", ".json"}) {
-    const std::ofstream file(out + suffix, std::ios::app);
-    if (!file)
+    if (!can_write(out + suffix))
       return Error(ErrorKind::kInvalidArgument,
                    fmt::format("--out {}: {}{} cannot be written", out, out, suffix));
   }
@@ -154,22 +150,27 @@ class Session {
           std::string version)
       : loop_(loop), options_(options), plan_(std::move(plan)), version_(std::move(version)) {}
 
-  // In a callback of the loop. A second one means it.
+  // In a callback of the loop. The first asks what runs to end; the second makes it; the third is
+  // for a host that does not let it end. Files of our own go in any case.
   void stop() {
-    if (stopped_) ::_exit(kExitStopped);
-    stopped_ = true;
-    if (runner_) runner_->interrupt();
+    ++stops_;
+    if (runner_ && stops_ == 1) runner_->interrupt();
+    if (runner_ && stops_ > 1) runner_->kill();
+    if (stops_ < 3) return;
+    if (files_) files_->remove();
+    ::_exit(kExitStopped);
   }
 
   Result<ExperimentResult> run() {
     // Also a look at the signals, between two parts of a file.
     const auto go_on = [this] {
       loop_.run_once(loop::EventLoop::Wait::kNo);
-      return !stopped_;
+      return stops_ == 0;
     };
     auto files = ScratchFiles::create(plan_.files, options_.files, go_on);
     if (!files) return files.error();
-    auto cells = expand_experiment(plan_, (*files)->paths());
+    files_ = *std::move(files);
+    auto cells = expand_experiment(plan_, files_->paths());
     if (!cells) return cells.error();
     ExperimentResult result = {
         .name = plan_.name,
@@ -198,6 +199,7 @@ class Session {
     line.clear();
     result.interrupted = runner_->was_interrupted();
     runner_.reset();
+    files_.reset();
     result.machine.emplace_back(
         "Stolen CPU time",
         fmt::format("{:.2f} % during the run", HostCpuTime::now().steal_percent_since(begin)));
@@ -209,8 +211,9 @@ class Session {
   const ExperimentOptions& options_;
   const ExperimentPlan plan_;
   const std::string version_;
+  std::unique_ptr<ScratchFiles> files_;
   std::optional<ExperimentRunner> runner_;
-  bool stopped_ = false;
+  uint32_t stops_ = 0;  // As often as we were asked.
 };
 
 int finish(const ExperimentResult& result, const std::string& out) {

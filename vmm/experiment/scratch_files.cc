@@ -49,8 +49,11 @@ Result<std::unique_ptr<ScratchFiles>> ScratchFiles::create(
   return scratch;
 }
 
-ScratchFiles::~ScratchFiles() {
+ScratchFiles::~ScratchFiles() { remove(); }
+
+void ScratchFiles::remove() {
   for (const std::string& path : own_) ::unlink(path.c_str());
+  own_.clear();
 }
 
 Result<void> ScratchFiles::make(const ExperimentFile& file, const std::function<bool()>& go_on) {

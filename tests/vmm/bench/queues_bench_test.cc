@@ -140,6 +140,15 @@ TEST(QueuesBenchErrors, ASocketWhereNobodyListensIsTheErrorOfThatDevice) {
   EXPECT_TRUE(results[1].error);
 }
 
+TEST(QueuesBenchErrors, ADiskThatCannotBeOpenedIsNoFailureOfTheDisk) {
+  const TempDir dir;
+  const auto results = run_queues(*parse_queues_bench(words(dir.path("missing"))),
+                                  [](const std::string&, uint32_t, double) {});
+  ASSERT_FALSE(results);
+  EXPECT_EQ(results.error().kind(), loop::ErrorKind::kNotFound);
+  EXPECT_THAT(results.error().message(), HasSubstr("iothread auto: Opening disk"));
+}
+
 TEST(QueuesBenchErrors, DataIsNotOverwrittenUnasked) {
   const TempDir dir;
   const std::vector<std::byte> bytes(4096, std::byte{1});
