@@ -42,13 +42,8 @@ void Declare::driver(DriverBenchWords& words) const {
   option("--depth", words.depth, "N", "Requests that each queue keeps under way (1)");
   option("--rate", words.rate, "N",
          "Requests a second on each queue; latencies count from when each was due");
-  option("--timer", words.timer, "N",
-         "A timer of N a second in the guest, which tells how late it comes");
   option("--duration", words.duration, "SECONDS",
          "Of each contestant, all its rounds together (5)");
-  option(
-      "--warm-up", words.warm_up, "SECONDS",
-      "Before each round, not counted (a fifth of it, 0.2 at most); submit=auto learns meanwhile");
   option("--rounds", words.rounds, "N", "Turns of each contestant (5 with several, else 1)");
   option("--size", words.size, "SIZE", "Use only the first SIZE bytes");
   option("--completion", words.completion, "poll|irq",
@@ -71,6 +66,11 @@ void declare_bench_guest(CLI::App& guest, GuestBenchWords& words) {
   option("--vmm", words.vmm, "V[,V...]", "skiff (the default), qemu");
   option("--cpus", words.cpus, "N", "vCPUs, 1 to 64 (1)");
   option("--queues", words.queues, "N", "Queues of the disk (as many as vCPUs)");
+  option("--timer", words.timer, "N",
+         "A timer of N a second in the guest, which tells how late it comes");
+  option(
+      "--warm-up", words.warm_up, "SECONDS",
+      "Before each round, not counted (a fifth of it, 0.2 at most); submit=auto learns meanwhile");
   option("--bus", words.bus, "pci|mmio", "The disk's transport (pci)");
   option("--submit", words.submit, "M[,M...]",
          "Skiff's ways to serve a queue: auto, iothread, vcpu, poll");

@@ -170,17 +170,16 @@ Command parse_command_line(int argc, const char* const* argv) {
   app.require_subcommand(1);
   app.failure_message([](const CLI::App* root, const CLI::Error& error) {
     std::string command;
-    for (const CLI::App* at = root; !at->get_subcommands().empty();) {
+    const CLI::App* at = root;
+    while (!at->get_subcommands().empty()) {
       at = at->get_subcommands().front();
       command += at->get_name() + " ";
     }
     // Says more than that a command is missing.
-    const std::vector<std::string> unknown = root->remaining(/*recurse=*/true);
-    const bool is_missing =
-        error.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError);
-    if (is_missing && !unknown.empty() && !unknown.front().starts_with('-'))
-      return fmt::format("skiff: Unknown command {}{}\nTry: skiff {}--help\n", command,
-                         unknown.front(), command);
+    const std::vector<std::string> words = root->remaining(/*recurse=*/true);
+    if (at->get_require_subcommand_min() > 0 && !words.empty() && !words.front().starts_with('-'))
+      return fmt::format("skiff: There is no command {}{}\nTry: skiff {}--help\n", command,
+                         words.front(), command);
     return fmt::format("skiff: {}\nTry: skiff {}--help\n", error.what(), command);
   });
   RawArguments raw;
