@@ -196,7 +196,9 @@ TEST_P(VhostGuest, ReadsWhatIsOnTheDisk) {
   const block::ServerProcess server(back_end_command(dir_.make_file("pattern.img", bytes)),
                                     socket_);
   ASSERT_FALSE(HasFailure());
-  const auto document = run({.duration = "0.3"});
+  vmm::GuestBenchWords words;
+  words.duration = "0.3";
+  const auto document = run(words);
   EXPECT_GT(document["queues"][0]["requests"].get<uint64_t>(), 0u);
   EXPECT_GT(document["queues"][1]["requests"].get<uint64_t>(), 0u);
 }
