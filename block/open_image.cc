@@ -76,11 +76,8 @@ Result<std::unique_ptr<BlockBackend>> open_nbd(const ImageOptions& options,
                              "own I/O (see its options, such as qemu-nbd --cache=none)",
                              options.path));
   }
-  auto image = NbdImage::open({.url = options.path,
-                               .access = options.access,
-                               .patience = options.nbd,
-                               .stop = options.stop},
-                              pool);
+  auto image = NbdImage::open(
+      {.url = options.path, .access = options.access, .patience = options.nbd}, pool);
   if (!image) return image.error();
   const std::vector<std::byte>& begin = (*image)->first_bytes();
   if (!options.format) {

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // open_image(): from what the user wrote to a disk that can be used.
 //
-// Thread: any but a worker of the pool; blocks while it opens. Ownership: the caller owns the
-// image; the pool outlives it.
+// Thread: main loop; blocks while it opens. Ownership: the caller owns the image; the pool outlives
+// it.
 #pragma once
 
 #include <memory>
 #include <optional>
-#include <stop_token>
 #include <string>
 
 #include "block/block_channel.h"
@@ -36,8 +35,6 @@ struct ImageOptions {
   // Rules, perhaps none as yet: a FaultyImage on top. Nothing: no such node.
   std::optional<FaultRules> faults;
   ThrottleLimits throttle;  // Any limit: a ThrottledImage on top of that.
-  // When asked to stop, waiting for a server ends with kCancelled.
-  std::stop_token stop = {};
 };
 
 // Errors as FileDevice::open() and NbdImage::open(). `pool` does the work on loops without

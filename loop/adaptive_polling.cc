@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "loop/adaptive_polling.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <utility>
-#include <vector>
 
 #include "loop/check.h"
 #include "loop/event_loop.h"
@@ -20,14 +21,21 @@ constexpr int64_t kLeastNs = 2'000;
 constexpr int64_t kWakeAtMostNs = 64'000;
 constexpr uint32_t kDoubtsToProbe = 8;
 
-// Somebody else who wants this CPU all the time gets half of it. Whoever wants it for moments only,
-// or at a low priority, gets less, and is not in anybody's way.
-constexpr int64_t kJudgeAfterSpinningNs = 20'000'000;
-constexpr int64_t kTakenPart = 4;
-constexpr int64_t kKeepOffLeastNs = 100'000'000;
-constexpr int64_t kKeepOffMostNs = 1'600'000'000;
+constexpr int64_t kLookEveryNs = 20'000'000;
+constexpr int64_t kKeepOffNs = 100'000'000;
+// A thread that has a CPU for itself is preempted a few times a second.
+constexpr int64_t kPreemptionsPerSecond = 100;
 
 }  // namespace
+
+AdaptivePolling::AdaptivePolling(CountPreemptions count_preemptions)
+    : count_preemptions_(count_preemptions) {}
+
+int64_t AdaptivePolling::preemptions_of_this_thread() {
+  rusage usage{};
+  getrusage(RUSAGE_THREAD, &usage);
+  return usage.ru_nivcsw;
+}
 
 void AdaptivePolling::add(Poller& poller) { pollers_.push_back({.poller = &poller, .source = {}}); }
 
@@ -64,7 +72,7 @@ void AdaptivePolling::note_ready() {
 void AdaptivePolling::learn(const Idleness& idleness) {
   if (idleness.spun_ns > 0) {
     probe_ = false;
-    mind_others(idleness);
+    mind_preemptions(idleness);
   }
   if (idleness.now_ns < not_before_ns_) return;
   for (Source& source : fixed_) judge(source, idleness);
@@ -87,25 +95,20 @@ void AdaptivePolling::judge(Source& source, const Idleness& idleness) {
   probe_ = true;
 }
 
-void AdaptivePolling::mind_others(const Idleness& idleness) {
-  spun_ns_ += idleness.spun_ns;
-  taken_ns_ += idleness.taken_ns;
-  if (spun_ns_ < kJudgeAfterSpinningNs) return;
-  const bool wanted_by_others = taken_ns_ > spun_ns_ / kTakenPart;
-  spun_ns_ = 0;
-  taken_ns_ = 0;
-  keep_off_ns_ =
-      wanted_by_others ? std::clamp(2 * keep_off_ns_, kKeepOffLeastNs, kKeepOffMostNs) : 0;
-  if (!wanted_by_others) return;
+void AdaptivePolling::mind_preemptions(const Idleness& idleness) {
+  const int64_t elapsed_ns = idleness.now_ns - looked_ns_;
+  if (elapsed_ns < kLookEveryNs) return;
+  const int64_t before = std::exchange(preemptions_, count_preemptions_());
+  const bool first = std::exchange(looked_ns_, idleness.now_ns) == 0;
+  const int64_t more = preemptions_ - before;
+  if (first || more < 2 || more < elapsed_ns * kPreemptionsPerSecond / 1'000'000'000) return;
   for (Source& source : fixed_) source = {};
   for (Polled& polled : pollers_) polled.source = {};
-  not_before_ns_ = idleness.now_ns + keep_off_ns_;
+  not_before_ns_ = idleness.now_ns + kKeepOffNs;
 }
 
 void AdaptivePolling::begin() {
-  for (Polled& polled : pollers_)
-    if (!std::exchange(polled.begun, true)) polled.poller->begin_polling();
-  looking_ = !pollers_.empty();
+  for (const Polled& polled : pollers_) polled.poller->begin_polling();
 }
 
 bool AdaptivePolling::any_ready() const {
@@ -113,17 +116,9 @@ bool AdaptivePolling::any_ready() const {
                      [](const Polled& polled) { return polled.poller->is_ready(); });
 }
 
-void AdaptivePolling::schedule_ready() {
-  if (!looking_) return;
-  for (const Polled& polled : pollers_)
-    if (polled.begun && polled.poller->is_ready()) polled.poller->schedule_work();
-}
-
 bool AdaptivePolling::end() {
-  if (!std::exchange(looking_, false)) return false;
   bool work = false;
-  for (Polled& polled : pollers_)
-    if (std::exchange(polled.begun, false)) work |= polled.poller->end_polling();
+  for (const Polled& polled : pollers_) work |= polled.poller->end_polling();
   return work;
 }
 

@@ -4,8 +4,7 @@
 //
 // Each source of events is judged for itself: by whether it lately came within the longest time
 // that may be spun. So one that never comes soon takes nothing from the others, and the loop spins
-// for as long as the most promising one deserves. A thread whose CPU
-// others want does not spin.
+// for as long as the most promising one deserves. A thread that is often preempted does not spin.
 // Thread: the loop's. Ownership: owned by the loop's state; borrows the pollers.
 #pragma once
 
@@ -30,12 +29,12 @@ class AdaptivePolling {
   struct Idleness {
     int64_t lasted_ns = 0;
     int64_t spun_ns = 0;
-    int64_t taken_ns = 0;  // Of spun_ns: the CPU was others'.
-    int64_t now_ns = 0;    // At its end.
+    int64_t now_ns = 0;  // At its end.
   };
 
-  // A spin that stops for so long has lost its CPU: nothing in it takes as long.
-  static constexpr int64_t kTakenNs = 20'000;
+  // How often the calling thread was preempted since it began.
+  using CountPreemptions = int64_t (*)();
+  explicit AdaptivePolling(CountPreemptions count_preemptions = &preemptions_of_this_thread);
 
   void set_max_ns(int64_t max_ns) { max_ns_ = max_ns; }
   bool enabled() const { return max_ns_ > 0; }
@@ -53,32 +52,30 @@ class AdaptivePolling {
   void note_ready();  // Pollers with work have come.
   void learn(const Idleness& idleness);
 
-  // To and of all pollers. Those that have begun are looked at until the end.
+  // To and of all pollers.
   void begin();
   bool any_ready() const;
-  void schedule_ready();
   bool end();
 
  private:
   struct Polled {
     Poller* poller;
     Source source;
-    bool begun = false;
   };
 
+  static int64_t preemptions_of_this_thread();
   int64_t window_of(const Source& source) const;
   void judge(Source& source, const Idleness& idleness);
-  void mind_others(const Idleness& idleness);
+  void mind_preemptions(const Idleness& idleness);
 
+  const CountPreemptions count_preemptions_;
   int64_t max_ns_ = 0;
   std::array<Source, 3> fixed_{};
   std::vector<Polled> pollers_;
-  bool looking_ = false;  // Some have begun.
-  bool probe_ = false;    // The next time to the full: doubts have to be settled.
+  bool probe_ = false;  // The next time to the full: doubts have to be settled.
 
-  int64_t spun_ns_ = 0;  // Since it was last judged who needs the CPU, and what others took of it.
-  int64_t taken_ns_ = 0;
-  int64_t keep_off_ns_ = 0;    // How long it was kept off, the last time.
+  int64_t preemptions_ = 0;  // At the last look.
+  int64_t looked_ns_ = 0;
   int64_t not_before_ns_ = 0;  // Until then the CPU is needed elsewhere.
 };
 

@@ -33,8 +33,6 @@ struct PostedCallback : Message {
   std::function<void()> callback;
 };
 
-thread_local EventLoop* interruptible_loop = nullptr;
-
 Result<std::unique_ptr<LoopBackend>> create_backend(LoopState& state,
                                                     const EventLoop::Options& options) {
   if (options.backend == EventLoop::Backend::kEpoll) return create_epoll_backend(state);
@@ -65,7 +63,6 @@ EventLoop::~EventLoop() {
   SKIFF_CHECK(!state_->in_turn);
   SKIFF_CHECK(state_->users == 0);  // A timer, watcher or bottom half would outlive its loop.
   SKIFF_CHECK(!state_->polling.has_pollers());
-  if (interruptible_loop == this) interruptible_loop = nullptr;
   state_->await_wakers();
   state_->take_what_came();
   for (MessageList& list : state_->ready) {
@@ -73,11 +70,6 @@ EventLoop::~EventLoop() {
       if (message->run == &PostedCallback::call) delete static_cast<PostedCallback*>(message);
     }
   }
-}
-
-EventLoop* EventLoop::of_this_thread() {
-  EventLoop* const loop = interruptible_loop;
-  return loop != nullptr && !loop->state_->in_turn ? loop : nullptr;
 }
 
 void EventLoop::run() {
@@ -88,7 +80,6 @@ void EventLoop::run() {
 bool EventLoop::run_once(Wait wait) {
   state_->bind_here();
   SKIFF_CHECK(!state_->in_turn);  // A loop is never run from inside itself.
-  if (state_->task_work == TaskWork::kInterrupt) interruptible_loop = this;
   state_->in_turn = true;
   add_one(state_->turns);
 
@@ -179,11 +170,6 @@ io_uring_sqe* EventLoop::next_sqe(RingOperation& operation) {
 void EventLoop::submit_sqes() {
   state_->assert_usable();
   state_->backend->submit();
-}
-
-bool EventLoop::notify_with_turn(int event_fd) {
-  state_->assert_usable();
-  return state_->in_turn && state_->backend->notify_with_turn(event_fd);
 }
 
 uint64_t EventLoop::arrivals() const { return state_->arrivals; }

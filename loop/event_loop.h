@@ -95,9 +95,8 @@ class EventLoop {
     // With kInterrupt: called at the end of a turn, on the loop's thread: at this time of
     // CLOCK_MONOTONIC the thread must be made to turn the loop, in KVM_RUN or on its way there. A
     // later call replaces the time. It carries the timers, and the guard against completions that
-    // come just before KVM_RUN: 1 ms while RingOperations are in flight; while descriptors are
-    // watched, as long as nothing has come, from 1 ms to 10 s. Without it, timers are timeouts of
-    // the ring and there is no guard.
+    // come just before KVM_RUN: 1 ms while RingOperations are in flight, 50 ms while descriptors
+    // are watched. Without it, timers are timeouts of the ring and there is no guard.
     std::function<void(int64_t)> kick_at = {};
     // The longest that run_once(kUntilEvent) may spin before it sleeps; 0: never. How long it
     // really does, between nothing and this, it learns from what spinning would have saved.
@@ -111,10 +110,6 @@ class EventLoop {
   ~EventLoop();
   EventLoop(const EventLoop&) = delete;
   EventLoop& operator=(const EventLoop&) = delete;
-
-  // The loop with kInterrupt of the calling thread; null: it has none, or is inside a turn of it.
-  // Whoever blocks such a thread turns it meanwhile: others may be waiting for it.
-  static EventLoop* of_this_thread();
 
   // Turns until stop().
   void run();
@@ -130,8 +125,8 @@ class EventLoop {
   // Any thread, no allocation.
   void post(Message& message);
 
-  // Home thread: `poller` is looked at whenever the loop spins, until it is removed; whoever does
-  // that turns its notifications on. Not from inside the poller's own functions.
+  // Home thread: `poller` is looked at whenever the loop spins, until it is removed. Not from
+  // inside the poller's own functions.
   void add_poller(Poller& poller);
   void remove_poller(Poller& poller);
   // Home thread: as Options::poll_max_ns.
@@ -159,11 +154,6 @@ class EventLoop {
   // Home thread: hands the SQEs over now instead of with the turn's wait. For those who want to
   // know how long that takes; everybody else saves the system call.
   void submit_sqes();
-  // Home thread, in a turn: adds one to this eventfd with the turn's own system call, which comes
-  // soon. False when that is not possible (no ring, a vCPU's loop, an old kernel): the caller
-  // writes. The eventfd is non-blocking, and stays open until the next turn or submit_sqes().
-  bool notify_with_turn(int event_fd);
-
   // Home thread: how much has come from outside so far: completions, ready descriptors, messages of
   // other threads, timers that expired. What the loop's own callbacks schedule is not counted.
   uint64_t arrivals() const;
@@ -181,8 +171,8 @@ class EventLoop {
   std::unique_ptr<LoopState> state_;
 };
 
-// Work that can be looked at instead of being waited for: a virtqueue's avail index. From its first
-// spin until it sleeps the loop looks, in its busy turns too, and nobody need notify it.
+// Work that can be looked at instead of being waited for: a virtqueue's avail index. While the loop
+// spins, nobody need notify it.
 //
 // Thread: home thread throughout, inside a turn but outside all callbacks. Ownership: borrowed by
 // the loop from add_poller() to remove_poller().
@@ -191,13 +181,11 @@ class Poller {
   virtual ~Poller() = default;
   // Is there work? Asked again and again: a load or two, no system call.
   virtual bool is_ready() const = 0;
-  // From now on the loop looks, in each turn: notifications may be off.
+  // From now on the loop looks: notifications may be off.
   virtual void begin_polling() = 0;
-  // It has found work: schedules it (BottomHalf).
-  virtual void schedule_work() = 0;
-  // The loop looks no more, and sleeps next. If there is work, schedules it (BottomHalf) and
-  // returns true: the loop will not sleep. Otherwise notifications are on and, after that and a
-  // full fence, there was no work: what comes from here on is notified.
+  // The loop looks no more. If there is work, schedules it (BottomHalf) and returns true: the loop
+  // will not sleep. Otherwise notifications are on and, after that and a full fence, there was no
+  // work: what comes from here on is notified.
   virtual bool end_polling() = 0;
 };
 

@@ -9,7 +9,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <utility>
 
 #include "loop/check.h"
@@ -27,10 +26,9 @@ constexpr int64_t kServiceQuantumNs = 200'000;
 constexpr int64_t kServiceStarvedNs = 5'000'000;
 
 // How long a completion may go unseen that came just before KVM_RUN; docs/decisions/0012.
-constexpr int64_t kGuardMinNs = 1'000'000;
-// Descriptors are watched for ever, and an idle guest should not be disturbed for that: what comes
-// after a silence may go unseen for as long again, but no longer than this.
-constexpr int64_t kGuardMaxNs = 10'000'000'000;
+constexpr int64_t kOperationGuardNs = 1'000'000;
+// Descriptors are watched for ever, and an idle guest should not be disturbed for that.
+constexpr int64_t kWatchGuardNs = 50'000'000;
 
 constexpr int64_t kFarNs = 3'600'000'000'000;
 
@@ -142,34 +140,31 @@ int64_t LoopState::delay_to_ns(int64_t deadline_ns) const {
 void LoopState::wait_for_events(EventLoop::Wait wait) {
   mailbox.set_awake();  // Between its turns an interruptible loop counts as asleep.
   between_turns.store(false, std::memory_order_relaxed);
-  polling.schedule_ready();
-  if (wait == EventLoop::Wait::kNo) return backend->poll(0);
-  if (anything_waiting()) return backend->poll_busy();
+  if (wait == EventLoop::Wait::kNo || anything_waiting()) return backend->poll(0);
   if (!polling.enabled()) return sleep();
 
   polling.forget_what_came();
   const int64_t since_ns = clock->now_ns();
   const int64_t window_ns = polling.window_ns(since_ns);
-  Spin spun;
-  if (window_ns > 0) spun = spin(since_ns, window_ns);
+  int64_t spun_ns = 0;
+  bool came = false;
+  if (window_ns > 0) {
+    came = spin(since_ns, window_ns);
+    spun_ns = clock->now_ns() - since_ns;
+  }
   // Who did it is seen before the mail is taken and the pollers' work is done.
   const auto look = [this] {
     polling.mail().came |= mailbox.has_mail();
     polling.note_ready();
   };
-  if (spun.came) look();
-  spun.came ? backend->poll(0) : sleep();
-  if (!spun.came) look();
-  const int64_t lasted_ns = spun.came ? spun.lasted_ns : clock->now_ns() - since_ns;
-  polling.learn({.lasted_ns = lasted_ns,
-                 .spun_ns = spun.lasted_ns,
-                 .taken_ns = spun.taken_ns,
-                 .now_ns = since_ns + lasted_ns});
+  if (came) look();
+  came ? backend->poll(0) : sleep();
+  if (!came) look();
+  const int64_t lasted_ns = came ? spun_ns : clock->now_ns() - since_ns;
+  polling.learn({.lasted_ns = lasted_ns, .spun_ns = spun_ns, .now_ns = since_ns + lasted_ns});
 }
 
 void LoopState::sleep() {
-  // Who polled has its notifications back, or says that there is work after all.
-  polling.end();
   int64_t timeout_ns = anything_waiting() ? 0 : delay_to_ns(earliest_deadline_ns());
   // From try_sleep() on a sender wakes us. stop() sets its flag before it looks whether we sleep,
   // and we look at the flag after we have said so: one of the two sees the other.
@@ -179,35 +174,30 @@ void LoopState::sleep() {
   mailbox.set_awake();
 }
 
-// Looks instead of sleeping. If something has come, the loop must not sleep.
-LoopState::Spin LoopState::spin(int64_t since_ns, int64_t window_ns) {
+// Looks instead of sleeping. True if something has come: then the loop must not sleep.
+bool LoopState::spin(int64_t since_ns, int64_t window_ns) {
   backend->poll(0);  // Hands over what the last turn has put on the ring.
   const int64_t deadline_ns = earliest_deadline_ns();
-  if (anything_waiting() || mailbox.has_mail() || deadline_ns <= since_ns)
-    return {.came = true, .lasted_ns = clock->now_ns() - since_ns};
+  if (anything_waiting() || mailbox.has_mail() || deadline_ns <= since_ns) return true;
   const int64_t until_ns = std::min(since_ns + window_ns, deadline_ns);
   polling.begin();
-  Spin spun;
-  int64_t now_ns = clock->now_ns();
+  bool came = false;
+  int64_t now_ns = 0;
   do {
     relax_cpu();
     // The mailbox says "awake" all the time: who sends pays no wake.
-    spun.came = mailbox.has_mail() || stop_requested.load(std::memory_order_relaxed) ||
-                backend->has_news() || polling.any_ready();
-    const int64_t before_ns = std::exchange(now_ns, clock->now_ns());
-    if (now_ns - before_ns > AdaptivePolling::kTakenNs) spun.taken_ns += now_ns - before_ns;
-  } while (!spun.came && now_ns < until_ns);
-  // What was found is scheduled; whoever polls goes on without notifications until the sleep.
-  polling.schedule_ready();
-  spun.lasted_ns = now_ns - since_ns;
-  add_to(poll_spun_ns, static_cast<uint64_t>(spun.lasted_ns));
-  if (spun.came)
+    came = mailbox.has_mail() || stop_requested.load(std::memory_order_relaxed) ||
+           backend->has_news() || polling.any_ready();
+    now_ns = clock->now_ns();
+  } while (!came && now_ns < until_ns);
+  // Whoever polled has its notifications back, or says that there is work after all.
+  came |= polling.end();
+  add_to(poll_spun_ns, static_cast<uint64_t>(now_ns - since_ns));
+  if (came)
     add_one(poll_hits);
   else if (now_ns < deadline_ns)
     add_one(poll_misses);
-  // A timer that is due is no reason to have everybody notify either.
-  spun.came |= anything_waiting() || now_ns >= deadline_ns;
-  return spun;
+  return came || anything_waiting();
 }
 
 void LoopState::take_what_came() {
@@ -216,8 +206,7 @@ void LoopState::take_what_came() {
 }
 
 bool LoopState::run_due() {
-  // Without timers nothing needs the time.
-  if (earliest_deadline_ns() != TimerHeap::kNever) expire_timers(clock->now_ns());
+  expire_timers(clock->now_ns());
   constexpr Budget kBudget{kCallbacksPerTurn, kTimePerTurnNs, kDeadlineCheckEvery};
   size_t ran = run_real_time();
   ran += run_class(Priority::kCompletion, kBudget);
@@ -252,27 +241,20 @@ size_t LoopState::run_real_time() {
   return ran;
 }
 
-bool LoopState::is_waiting(Priority priority) {
-  return !ready_of(priority).empty() || (priority == Priority::kCompletion && !completions.empty());
-}
-
 size_t LoopState::run_class(Priority priority, const Budget& budget) {
-  if (!is_waiting(priority)) return 0;  // Spares the clock.
-  // So does one callback alone, where not each is to be timed: that is what a single request is.
-  std::optional<int64_t> start_ns;
-  if (budget.check_every == 1) start_ns = clock->now_ns();
+  const bool anything =
+      !ready_of(priority).empty() || (priority == Priority::kCompletion && !completions.empty());
+  if (!anything) return 0;  // Spares the clock.
+  const int64_t start_ns = clock->now_ns();
   size_t ran = 0;
   while (ran < budget.callbacks && run_one(priority)) {
-    if (++ran % budget.check_every != 0) {
-      if (!start_ns && is_waiting(priority)) start_ns = clock->now_ns();
-      continue;
-    }
+    if (++ran % budget.check_every != 0) continue;
     const int64_t now_ns = clock->now_ns();
     if (real_time_timers.earliest_ns() <= now_ns) {
       expire_real_time(now_ns);
       run_real_time();
     }
-    if (now_ns - start_ns.value_or(now_ns) >= budget.time_ns) break;
+    if (now_ns - start_ns >= budget.time_ns) break;
   }
   return ran;
 }
@@ -314,27 +296,18 @@ bool LoopState::is_idle() const {
          !anything_waiting();
 }
 
-// For how long what the kernel tells may go unseen, while there is something that it may tell.
-int64_t LoopState::guard_ns(int64_t now_ns) {
-  if (!was_guarded || arrivals_seen != arrivals) quiet_since_ns = now_ns;
-  arrivals_seen = arrivals;
-  if (backend->has_operations()) return kGuardMinNs;
-  return std::clamp(now_ns - quiet_since_ns, kGuardMinNs, kGuardMaxNs);
-}
-
 // What is due at a time is due by kick_at(), which costs a system call: one that is pending and
 // comes earlier will do, as the turn it causes ends here again.
 void LoopState::set_kick(int64_t deadline_ns) {
-  const bool guarded = backend->has_operations() || backend->has_watches();
-  int64_t now_ns = 0;
-  int64_t at_ns = TimerHeap::kNever;
-  if (guarded || deadline_ns != TimerHeap::kNever) now_ns = monotonic_clock.now_ns();
-  if (guarded) at_ns = now_ns + guard_ns(now_ns);
-  was_guarded = guarded;
+  const int64_t guard_ns = backend->has_operations() ? kOperationGuardNs
+                           : backend->has_watches()  ? kWatchGuardNs
+                                                     : TimerHeap::kNever;
+  if (guard_ns == TimerHeap::kNever && deadline_ns == TimerHeap::kNever) return;
+  const int64_t now_ns = monotonic_clock.now_ns();
+  int64_t at_ns = now_ns + std::min(guard_ns, kFarNs);
   if (clock != &monotonic_clock && deadline_ns != TimerHeap::kNever)
     deadline_ns = now_ns + std::min(delay_to_ns(deadline_ns), kFarNs);
   at_ns = std::min(at_ns, deadline_ns);
-  if (at_ns == TimerHeap::kNever) return;
   if (kick_at_ns > now_ns && kick_at_ns <= at_ns) return;
   kick_at_ns = at_ns;
   kick_at(at_ns);

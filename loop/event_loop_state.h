@@ -121,10 +121,6 @@ struct LoopState {
   // With kInterrupt: what will end KVM_RUN has been told of timers up to here.
   int64_t told_deadline_ns = 0;
   int64_t kick_at_ns = 0;  // The last kick_at(), of the monotonic clock.
-  // When the last turn with news ended, and how much there had been by the end of the latest.
-  int64_t quiet_since_ns = 0;
-  uint64_t arrivals_seen = 0;
-  bool was_guarded = false;  // By the end of that turn.
 
   // Atomic to be read from elsewhere; written by the home thread, but for wakes.
   std::atomic<uint64_t> turns{0};
@@ -140,14 +136,8 @@ struct LoopState {
  private:
   void wake_sleeper();
   void sleep();
-  struct Spin {
-    bool came = false;
-    int64_t lasted_ns = 0;
-    int64_t taken_ns = 0;
-  };
-  Spin spin(int64_t since_ns, int64_t window_ns);
+  bool spin(int64_t since_ns, int64_t window_ns);
   void set_kick(int64_t deadline_ns);
-  int64_t guard_ns(int64_t now_ns);
 
   struct Budget {
     size_t callbacks;
@@ -163,7 +153,6 @@ struct LoopState {
   size_t run_real_time();
   size_t run_class(Priority priority, const Budget& budget);
   size_t run_service(size_t others_ran);
-  bool is_waiting(Priority priority);
   bool run_one(Priority priority);
 };
 

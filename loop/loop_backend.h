@@ -43,10 +43,6 @@ class LoopBackend {
   // Submits what is to be submitted, waits up to `timeout_ns` (0: not at all) for something to
   // happen, and queues what did. May return early with nothing.
   virtual void poll(int64_t timeout_ns) = 0;
-  // As poll(0), by a loop that has callbacks to run and turns again right after them: what only
-  // arms watches anew may wait for a few such turns, and go with a system call that is needed
-  // anyway.
-  virtual void poll_busy() { poll(0); }
   // Ends a poll() that sleeps; in interrupt mode KVM_RUN too.
   virtual void wake() = 0;
   // The turn is over. In interrupt mode all that was asked for must be with the kernel by then, and
@@ -72,8 +68,6 @@ class LoopBackend {
   virtual io_uring_sqe* next_sqe(RingOperation& operation) = 0;
   // Hands over at once what would go with the next poll().
   virtual void submit() {}
-  // Adds one to a non-blocking eventfd with the next system call. False: the caller has to write.
-  virtual bool notify_with_turn(int /*event_fd*/) { return false; }
 };
 
 // Both fail with the system's reason when this process may not have them.

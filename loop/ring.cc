@@ -104,7 +104,6 @@ Result<void> Ring::map(const io_uring_params& params) {
                              "5.11 has what is needed)",
                              params.features));
   }
-  features_ = params.features;
   const auto map_at = [this](size_t bytes, uint64_t offset) {
     return mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd_.get(),
                 static_cast<off_t>(offset));

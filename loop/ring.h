@@ -60,8 +60,6 @@ class Ring {
   void unregister_file(uint32_t index);
   int fd() const { return fd_.get(); }
   uint32_t setup_flags() const { return setup_flags_; }
-  bool defers_task_work() const { return (setup_flags_ & IORING_SETUP_DEFER_TASKRUN) != 0; }
-  bool can_skip_completions() const { return (features_ & IORING_FEAT_CQE_SKIP) != 0; }
 
   // The next free SQE, zeroed; null when the queue is full.
   io_uring_sqe* next_sqe();
@@ -91,7 +89,6 @@ class Ring {
   UniqueFd fd_;
   bool enabled_ = false;
   uint32_t setup_flags_ = 0;
-  uint32_t features_ = 0;
   uint64_t opcodes_ = 0;  // One bit each.
   static constexpr uint32_t kFileSlots = 64;
   bool has_file_table_ = false;

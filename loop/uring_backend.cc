@@ -35,17 +35,10 @@ constexpr uint64_t kCancelName = kOwnTag;
 constexpr uint64_t kWakeName = kOwnTag + (1 << 3);
 constexpr uint64_t kInterruptName = kOwnTag + (2 << 3);
 constexpr uint64_t kInterruptUpdateName = kOwnTag + (3 << 3);
-constexpr uint64_t kNotifyName = kOwnTag + (4 << 3);
 
 static_assert(alignof(RingOperation) > kTagMask);
 
 constexpr uint32_t kMaxKernelWorkers = 16;
-
-// For how many turns of a busy loop a watch may go unarmed.
-constexpr uint32_t kPatientTurns = 8;
-
-// What a notification writes.
-constexpr uint64_t kOne = 1;
 
 template <typename T>
 uint64_t address_of(T& object) {
@@ -61,8 +54,9 @@ void prepare_read(io_uring_sqe& sqe, int fd, uint64_t& counter, uint64_t user_da
 }
 
 void notify(int event_fd) {
+  const uint64_t one = 1;
   SKIFF_TSAN_NOTIFIED(event_fd);
-  SKIFF_CHECK(::write(event_fd, &kOne, sizeof(kOne)) == sizeof(kOne));
+  SKIFF_CHECK(::write(event_fd, &one, sizeof(one)) == sizeof(one));
 }
 
 }  // namespace
@@ -107,8 +101,6 @@ void UringBackend::bind() {
 
 int UringBackend::enter(Ring::Enter what, int64_t timeout_ns) {
   add_one(state_.enters);
-  urgent_ = false;
-  busy_turns_ = 0;
   const int result = ring_->enter(what, timeout_ns);
   // Anything else is a mistake of ours: a wrong thread, a bad descriptor.
   SKIFF_CHECK(result == 0 || result == -ETIME || result == -EINTR || result == -EBUSY ||
@@ -124,12 +116,6 @@ void UringBackend::poll(int64_t timeout_ns) {
     enter(Ring::Enter::kReap);
   }
   reap();
-}
-
-void UringBackend::poll_busy() {
-  const bool can_wait = ring_->unsubmitted() == 0 || (!urgent_ && ++busy_turns_ < kPatientTurns);
-  if (can_wait && !ring_->needs_reap()) return reap();
-  poll(0);
 }
 
 void UringBackend::reap() {
@@ -160,8 +146,6 @@ void UringBackend::on_completion(const Ring::Completion& completion) {
     default:
       break;
   }
-  // Only of one that failed, because the counter was full: then it is notified already.
-  if (completion.user_data == kNotifyName) return;
   --own_in_flight_;
   if (completion.user_data == kWakeName && !closing_)
     arm_wake();
@@ -194,8 +178,7 @@ void UringBackend::on_slot(Slot& slot, int32_t result) {
 void UringBackend::wake() { notify(wake_fd_.get()); }
 
 void UringBackend::arm_wake() {
-  // Nobody writes to it while the loop turns, and before it sleeps all is submitted.
-  prepare_read(*get_sqe(Hurry::kPatient), wake_fd_.get(), wake_counter_, kWakeName);
+  prepare_read(*get_sqe(), wake_fd_.get(), wake_counter_, kWakeName);
   ++own_in_flight_;
 }
 
@@ -242,10 +225,7 @@ void UringBackend::arm(Source& source) {
     if (static_cast<Slot*>(source.slot)->wanted == source.wanted) return;
     detach(source);
   }
-  // Of an eventfd all that came in between is in its counter. One that is armed for the first time
-  // may have been waited for.
-  const bool again = source.kind == Source::Kind::kCounter && state_.in_turn;
-  io_uring_sqe& sqe = *get_sqe(again ? Hurry::kPatient : Hurry::kUrgent);
+  io_uring_sqe& sqe = *get_sqe();
   Slot& slot = take_slot();
   slot.source = &source;
   slot.wanted = source.wanted;
@@ -301,19 +281,6 @@ void UringBackend::submit() {
   if (bound_ && ring_->unsubmitted() > 0) enter(Ring::Enter::kSubmit);
 }
 
-bool UringBackend::notify_with_turn(int event_fd) {
-  // A vCPU's ring is submitted by a system call of its own: nothing would be saved.
-  if (!bound_ || !ring_->defers_task_work() || !ring_->can_skip_completions()) return false;
-  io_uring_sqe& sqe = *get_sqe();
-  sqe.opcode = IORING_OP_WRITE;
-  sqe.flags = IOSQE_CQE_SKIP_SUCCESS;
-  sqe.fd = event_fd;
-  sqe.addr = reinterpret_cast<uint64_t>(&kOne);
-  sqe.len = sizeof(kOne);
-  sqe.user_data = kNotifyName;
-  return true;
-}
-
 void UringBackend::flush() {
   enter(Ring::Enter::kReap);
   reap();
@@ -337,12 +304,9 @@ io_uring_sqe* UringBackend::next_sqe(RingOperation& operation) {
   return sqe;
 }
 
-io_uring_sqe* UringBackend::get_sqe(Hurry hurry) {
+io_uring_sqe* UringBackend::get_sqe() {
   while (true) {
-    if (io_uring_sqe* sqe = ring_->next_sqe(); sqe != nullptr) {
-      urgent_ |= hurry == Hurry::kUrgent;
-      return sqe;
-    }
+    if (io_uring_sqe* sqe = ring_->next_sqe(); sqe != nullptr) return sqe;
     state_.bind_here();  // From now on the kernel knows this thread as the ring's.
     const int result = enter(Ring::Enter::kSubmit);
     // Completions must be taken before the kernel takes more; they wait in the loop's queue.

@@ -25,7 +25,6 @@ class UringBackend final : public LoopBackend {
 
   void bind() override;
   void poll(int64_t timeout_ns) override;
-  void poll_busy() override;
   void wake() override;
   void end_turn(int64_t delay_ns) override;
   void arm(Source& source) override;
@@ -33,7 +32,6 @@ class UringBackend final : public LoopBackend {
   Ring* ring() override { return ring_.get(); }
   io_uring_sqe* next_sqe(RingOperation& operation) override;
   void submit() override;
-  bool notify_with_turn(int event_fd) override;
   bool has_news() const override;
   bool has_unsubmitted() const override;
   bool has_operations() const override { return operations_in_flight_ != 0; }
@@ -49,9 +47,7 @@ class UringBackend final : public LoopBackend {
     int give_back_fd = -1;  // The eventfd whose count this READ must not swallow unseen.
   };
 
-  // A patient SQE may wait for some busy turns: see poll_busy().
-  enum class Hurry : uint8_t { kPatient, kUrgent };
-  io_uring_sqe* get_sqe(Hurry hurry = Hurry::kUrgent);
+  io_uring_sqe* get_sqe();
   int enter(Ring::Enter what, int64_t timeout_ns = Ring::kForever);
   void flush();
   void reap();
@@ -73,8 +69,6 @@ class UringBackend final : public LoopBackend {
 
   std::vector<std::unique_ptr<Slot>> slots_;
   std::vector<Slot*> free_slots_;
-  bool urgent_ = false;              // Not all that is unsubmitted is patient.
-  uint32_t busy_turns_ = 0;          // Since the last system call, with something unsubmitted.
   size_t own_in_flight_ = 0;         // Slots, wake READ, timeout, cancellations.
   size_t operations_in_flight_ = 0;  // Of users.
 

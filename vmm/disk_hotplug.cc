@@ -14,7 +14,6 @@
 #include <string_view>
 #include <utility>
 
-#include "block/block_channel.h"
 #include "devices/pci/pci_bus.h"
 #include "devices/pci/pci_hotplug.h"
 #include "devices/virtio/transport/virtio_pci.h"
@@ -25,8 +24,7 @@
 #include "loop/log.h"
 #include "loop/result.h"
 #include "loop/task.h"
-#include "vmm/config/disk_config.h"
-#include "vmm/config/field_values.h"
+#include "vmm/config/machine_config.h"
 #include "vmm/disk_removal.h"
 
 namespace skiff::vmm {
@@ -73,11 +71,8 @@ Result<void> DiskHotplug::plug_at_boot(devices::VirtioDevice& device) {
   return {};
 }
 
-Result<void> DiskHotplug::check(const DiskConfig& config) const {
+Result<std::string> DiskHotplug::add(const DiskConfig& config) {
   home_.assert_here();
-  if (!config.vhost_user.empty())
-    return Error(ErrorKind::kUnsupported,
-                 "disk: vhost-user= cannot be added to a machine that runs; give it to skiff run");
   if (config.bus != DeviceBus::kPci)
     return Error(ErrorKind::kUnsupported,
                  fmt::format("Disk {}: only disks with bus=pci can be added to a machine that runs",
@@ -89,13 +84,7 @@ Result<void> DiskHotplug::check(const DiskConfig& config) const {
                    fmt::format("Disk {}: the serial number {} means another disk already",
                                config.path, config.serial));
   }
-  return {};
-}
-
-Result<std::string> DiskHotplug::add(const DiskConfig& config,
-                                     std::unique_ptr<block::BlockBackend> image) {
-  SKIFF_RETURN_IF_ERROR(check(config));
-  auto device = surroundings_.host.make_disk(config, std::move(image));
+  auto device = surroundings_.host.make_disk(config);
   if (!device) return device.error();
   auto disk = plug(**device);
   if (!disk) {
@@ -146,9 +135,11 @@ void DiskHotplug::on_ejected(uint8_t slot) {
 
 void DiskHotplug::was_ejected(uint8_t slot) {
   home_.assert_here();
-  // No other has got the slot since: it is this disk's until it has gone.
-  const auto found = std::ranges::find(disks_, slot, &Disk::slot);
-  SKIFF_CHECK(found != disks_.end() && found->state != State::kLeaving);
+  // A new disk may have got the slot since: it comes behind the one that left.
+  const auto found = std::ranges::find_if(disks_, [slot](const Disk& disk) {
+    return disk.slot == slot && disk.state != State::kLeaving;
+  });
+  SKIFF_CHECK(found != disks_.end());
   if (found->state != State::kAskedFor)
     SKIFF_LOG_LIMITED(kInfo, "The guest has ejected {} by itself", found->device.name());
   begin_leaving(found);
@@ -179,31 +170,31 @@ Task<void> DiskHotplug::leave(DiskAt disk) {
   disks_.erase(disk);
   surroundings_.host.destroy_disk(device);
   for (const Waiter& waiter : waiters) waiter.done({});
-  if (one_left_ != nullptr) std::exchange(one_left_, nullptr)->set(true);
+  if (!is_any_leaving() && all_left_ != nullptr) std::exchange(all_left_, nullptr)->set(true);
 }
 
-DiskHotplug::DiskAt DiskHotplug::any_leaving() {
-  return std::ranges::find(disks_, State::kLeaving, &Disk::state);
+bool DiskHotplug::is_any_leaving() const {
+  return std::ranges::any_of(disks_,
+                             [](const Disk& disk) { return disk.state == State::kLeaving; });
 }
 
-Task<void> DiskHotplug::wait_until_all_left(std::string& waiting_for) {
+Task<void> DiskHotplug::wait_until_all_left() {
   note_vcpus_outside();
-  for (auto leaving = any_leaving(); leaving != disks_.end(); leaving = any_leaving()) {
-    waiting_for = leaving->device.name();
-    loop::OneShot<bool> one_left(home_.loop());
-    one_left_ = &one_left;
-    co_await one_left;
-  }
+  if (!is_any_leaving()) co_return;
+  loop::OneShot<bool> all_left(home_.loop());
+  all_left_ = &all_left;
+  co_await all_left;
 }
 
-Task<void> DiskHotplug::reset(std::string& waiting_for) {
+Task<void> DiskHotplug::reset(std::string_view& waiting_for) {
   home_.assert_here();
+  waiting_for = "disks that are being removed";
   for (auto disk = disks_.begin(); disk != disks_.end(); ++disk) {
     if (disk->state != State::kAskedFor || !registers_.forbid_eject(disk->slot)) continue;
     surroundings_.pci.take(disk->slot, PciBus::Removal::kEjected);
     begin_leaving(disk);
   }
-  co_await wait_until_all_left(waiting_for);
+  co_await wait_until_all_left();
   co_await registers_.reset();
   // None comes or goes meanwhile: the vCPUs are paused, and commands wait for the reset's end.
   for (const Disk& disk : disks_) {
@@ -212,7 +203,7 @@ Task<void> DiskHotplug::reset(std::string& waiting_for) {
   }
 }
 
-Task<void> DiskHotplug::shut_down(std::string& waiting_for) {
+Task<void> DiskHotplug::shut_down(std::string_view& waiting_for) {
   co_await reset(waiting_for);
   const std::list<Waiter> waiters = std::exchange(waiters_, {});
   for (const Waiter& waiter : waiters)

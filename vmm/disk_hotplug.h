@@ -23,7 +23,6 @@
 #include <string>
 #include <string_view>
 
-#include "block/block_channel.h"
 #include "devices/core/doorbell.h"
 #include "devices/core/msi.h"
 #include "devices/pci/pci_bus.h"
@@ -47,8 +46,7 @@ class DiskHotplug {
   class Host {
    public:
     // A disk without a transport; errors leave nothing behind.
-    virtual loop::Result<devices::VirtioDevice*> make_disk(
-        const DiskConfig& config, std::unique_ptr<block::BlockBackend> image) = 0;
+    virtual loop::Result<devices::VirtioDevice*> make_disk(const DiskConfig& config) = 0;
     // By name, serial number or path; kNotFound says what there is.
     virtual loop::Result<devices::VirtioDevice*> find_disk(std::string_view which) = 0;
     // From now on it is not found, and nothing is begun with it.
@@ -83,13 +81,9 @@ class DiskHotplug {
 
   // Puts a disk of the host's on the bus before the guest runs.
   loop::Result<void> plug_at_boot(devices::VirtioDevice& disk);
-  // Whether such a disk can be added, as far as that is known before its image is open:
-  // kUnsupported for what cannot be plugged, kBusy for a serial number that means another disk
-  // already.
-  loop::Result<void> check(const DiskConfig& config) const;
-  // Makes a disk and tells the guest; its name. Errors as check(), and the host's.
-  loop::Result<std::string> add(const DiskConfig& config,
-                                std::unique_ptr<block::BlockBackend> image);
+  // Makes a disk and tells the guest; its name. Besides the host's errors kUnsupported for a bus
+  // that cannot be plugged, kBusy for a serial number that means another disk already.
+  loop::Result<std::string> add(const DiskConfig& config);
   // `done` runs in a later turn: when the disk has gone, or with kBusy when that has taken too
   // long; then it still may go later. Other errors as find_disk(), and kUnsupported with bus=mmio.
   void remove(std::string_view disk, const DiskRemoval& removal, Done done);
@@ -102,10 +96,10 @@ class DiskHotplug {
   void note_vcpus_outside();
   // While the guest is reset; vCPUs are paused throughout. Disks it was asked for go without its
   // consent, the others are reset. `waiting_for` says at which one it is.
-  loop::Task<void> reset(std::string& waiting_for);
+  loop::Task<void> reset(std::string_view& waiting_for);
   // The same for good; besides, whoever still waits for a disk to go is told that the machine
   // ended.
-  loop::Task<void> shut_down(std::string& waiting_for);
+  loop::Task<void> shut_down(std::string_view& waiting_for);
 
  private:
   struct Disk {
@@ -132,8 +126,8 @@ class DiskHotplug {
   void was_ejected(uint8_t slot);
   void begin_leaving(DiskAt disk);
   loop::Task<void> leave(DiskAt disk);
-  loop::Task<void> wait_until_all_left(std::string& waiting_for);
-  DiskAt any_leaving();
+  loop::Task<void> wait_until_all_left();
+  bool is_any_leaving() const;
   void add_waiter(Disk& disk, const DiskRemoval& removal, Done done);
   void on_timeout(std::list<Waiter>::iterator waiter);
   std::list<Waiter> take_waiters(const Disk& disk);
@@ -144,7 +138,7 @@ class DiskHotplug {
   devices::PciHotplug registers_;
   std::list<Disk> disks_;  // In the order in which they came.
   std::list<Waiter> waiters_;
-  loop::OneShot<bool>* one_left_ = nullptr;  // Somebody waits for the next to go.
+  loop::OneShot<bool>* all_left_ = nullptr;
   loop::TaskScope tasks_;
 };
 

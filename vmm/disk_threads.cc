@@ -4,7 +4,6 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
-#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -250,9 +249,6 @@ Result<void> DiskThreads::set_submit(const devices::VirtioBlk& device, DiskSubmi
   Disk& disk = **found;
   DiskConfig config = disk.config;
   config.submit = submit;
-  // As strict as --disk: what it would have refused is not to be had by the back door.
-  SKIFF_RETURN_IF_ERROR(check_placement(config));
-  SKIFF_RETURN_IF_ERROR(validate_disk(config, iothreads_config_));
   SKIFF_RETURN_IF_ERROR(check_submit(config));
   SKIFF_RETURN_IF_ERROR(ensure_iothreads(config));
   disk.config.submit = submit;

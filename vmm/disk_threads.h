@@ -47,8 +47,7 @@ class DiskThreads {
       const DiskConfig& config, devices::VirtioBlk::Options options);
   // The device is stopped, or about to be destroyed.
   void forget(const devices::VirtioBlk& device);
-  // From now on, while it runs too; kUnsupported when vCPUs cannot submit, kInvalidArgument when
-  // the disk's other options exclude it.
+  // From now on, while it runs too; kUnsupported when vCPUs cannot submit.
   loop::Result<void> set_submit(const devices::VirtioBlk& device, DiskSubmit submit);
   DiskActivity activity(const devices::VirtioBlk& device) const;
 

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "devices/virtio/blk/blk_metrics.h"
-#include "devices/virtio/blk/queue_home.h"
 #include "devices/virtio/queue_metrics.h"
 #include "vmm/disk_activity.h"
 #include "vmm/placement/queue_placer.h"

@@ -25,7 +25,6 @@
 #include "vmm/config/machine_config.h"
 #include "vmm/cpuid.h"
 #include "vmm/disk_hotplug.h"
-#include "vmm/disk_opener.h"
 #include "vmm/disk_removal.h"
 #include "vmm/doctor.h"
 #include "vmm/exit_probe.h"
@@ -53,8 +52,6 @@ bool shares_memory(const MachineConfig& config) {
   return std::ranges::any_of(config.disks,
                              [](const DiskConfig& disk) { return !disk.vhost_user.empty(); });
 }
-
-loop::Error about_to_end() { return {loop::ErrorKind::kCancelled, "The machine is about to end"}; }
 
 // Waits for one callback. Lives in the coroutine's frame.
 class CallbackAwaiter {
@@ -201,7 +198,6 @@ void Machine::measure_exit(Vcpu& vcpu) {
 // Before the guest runs: queues that vCPUs serve begin there.
 Result<void> Machine::give_vcpus_to_disks() {
   std::vector<QueuePlacer::VcpuContext> contexts;
-  contexts.reserve(vcpus_.size());
   for (const auto& vcpu : vcpus_)
     contexts.push_back(
         {vcpu->loop(), [&thread = *vcpu] { return thread.host_cpu(); }, uint64_t{vcpu->native()}});
@@ -223,7 +219,9 @@ bool Machine::press_power_button() { return devices_->press_power_button(); }
 void Machine::resize_disk(std::string_view disk, std::optional<uint64_t> size_bytes,
                           std::function<void(const Result<void>&)> done) {
   if (!is_ending_) return devices_->disks().resize(disk, size_bytes, std::move(done));
-  main_loop_.post([done = std::move(done)] { done(about_to_end()); });
+  main_loop_.post([done = std::move(done)] {
+    done(loop::Error(loop::ErrorKind::kCancelled, "The machine is about to end"));
+  });
 }
 
 Result<void> Machine::set_disk_faults(std::string_view disk, std::string_view rules) {
@@ -232,21 +230,17 @@ Result<void> Machine::set_disk_faults(std::string_view disk, std::string_view ru
   return devices_->disks().set_faults(disk, *std::move(parsed));
 }
 
+// Among the other requests: a disk neither comes nor begins to go in the middle of a reset.
 void Machine::add_disk(std::string_view option,
                        std::function<void(const Result<std::string>&)> done) {
-  auto config = disk_to_add(option);
-  if (!config) {
-    return main_loop_.post([done = std::move(done), error = config.error()] { done(error); });
-  }
-  // Whatever that takes, the machine goes on.
-  devices_->disks().open_image(
-      *config, [this, config = *config, done = std::move(done)](DiskOpener::Image image) {
-        plug_disk(config, std::move(image), done);
-      });
+  enqueue([this, option = std::string(option), done = std::move(done)]() -> Task<void> {
+    done(add_disk_now(option));
+    co_return;
+  });
 }
 
-Result<DiskConfig> Machine::disk_to_add(std::string_view option) const {
-  if (is_ending_) return about_to_end();
+Result<std::string> Machine::add_disk_now(std::string_view option) {
+  if (is_ending_) return loop::Error(loop::ErrorKind::kCancelled, "The machine is about to end");
   // What the disk may refer to is in the machine's configuration.
   MachineConfig config = config_;
   config.disks.clear();
@@ -254,27 +248,8 @@ Result<DiskConfig> Machine::disk_to_add(std::string_view option) const {
   if (config.disks.size() != 1)
     return loop::Error(loop::ErrorKind::kInvalidArgument,
                        R"("disk" is not one disk, like "path=FILE,format=raw")");
-  DiskConfig& disk = config.disks.front();
-  SKIFF_RETURN_IF_ERROR(validate_disk(disk, config.iothreads));
-  SKIFF_RETURN_IF_ERROR(devices_->disk_hotplug().check(disk));
-  return std::move(disk);
-}
-
-// Among the other requests: a disk neither comes nor begins to go in the middle of a reset.
-void Machine::plug_disk(const DiskConfig& config, DiskOpener::Image image,
-                        const std::function<void(const Result<std::string>&)>& done) {
-  if (!image) return done(image.error());
-  // Behind the end of the machine nobody would serve it.
-  if (is_ending_) return done(about_to_end());
-  // Shared only because std::function wants copies.
-  const auto held = std::make_shared<DiskOpener::Image>(std::move(image));
-  enqueue([this, config, held, done]() -> Task<void> {
-    if (is_ending_)
-      done(about_to_end());
-    else
-      done(devices_->disk_hotplug().add(config, *std::move(*held)));
-    co_return;
-  });
+  SKIFF_RETURN_IF_ERROR(validate_disk(config.disks.front(), config.iothreads));
+  return devices_->disk_hotplug().add(config.disks.front());
 }
 
 void Machine::remove_disk(std::string_view disk, const DiskRemoval& removal,
@@ -285,7 +260,7 @@ void Machine::remove_disk(std::string_view disk, const DiskRemoval& removal,
   };
   enqueue([this, disk = std::string(disk), removal, answer = std::move(answer)]() -> Task<void> {
     if (is_ending_)
-      answer(about_to_end());
+      answer(loop::Error(loop::ErrorKind::kCancelled, "The machine is about to end"));
     else
       devices_->disk_hotplug().remove(disk, removal, answer);
     co_return;
@@ -309,7 +284,7 @@ Result<void> Machine::set_disk_submit(std::string_view disk, std::string_view su
         fmt::format("submit \"{}\" is not possible (allowed: auto, iothread, vcpu or "
                     "poll)",
                     submit));
-  if (is_ending_) return about_to_end();
+  if (is_ending_) return loop::Error(loop::ErrorKind::kCancelled, "The machine is about to end");
   return devices_->disks().set_submit(disk, *parsed);
 }
 
@@ -326,16 +301,8 @@ void Machine::on_guest_reset() {
 }
 
 void Machine::on_disk_stopped(std::string reason) {
-  enqueue([this, reason = std::move(reason), resets = resets_] {
-    return stop_for_disk(reason, resets);
-  });
-}
-
-Task<void> Machine::stop_for_disk(std::string reason, uint64_t resets) {
-  // A reset meanwhile has ended the request that was to be tried again.
-  if (resets != resets_ || is_ending_) co_return;
   stop_reason_ = std::move(reason);
-  co_await do_pause(nullptr);
+  pause(nullptr);
 }
 
 void Machine::on_vcpu_failed(const VcpuFailure& failure) {

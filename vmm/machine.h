@@ -22,9 +22,7 @@
 #include "loop/result.h"
 #include "loop/task.h"
 #include "loop/task_scope.h"
-#include "vmm/config/disk_config.h"
 #include "vmm/config/machine_config.h"
-#include "vmm/disk_opener.h"
 #include "vmm/kvm/kvm_system.h"
 #include "vmm/kvm/vm.h"
 #include "vmm/machine_control.h"
@@ -95,7 +93,6 @@ class Machine final : public MachineControl {
   GuestEvents guest_events();
   void on_guest_reset();
   void on_disk_stopped(std::string reason);
-  loop::Task<void> stop_for_disk(std::string reason, uint64_t resets);
   void on_end_overdue();
   void on_vcpu_failed(const VcpuFailure& failure);
 
@@ -106,9 +103,7 @@ class Machine final : public MachineControl {
   loop::Task<void> do_resume(std::function<void()> done);
   loop::Task<void> do_reset(std::function<void()> done);
   loop::Task<void> do_end();
-  loop::Result<DiskConfig> disk_to_add(std::string_view option) const;
-  void plug_disk(const DiskConfig& config, DiskOpener::Image image,
-                 const std::function<void(const loop::Result<std::string>&)>& done);
+  loop::Result<std::string> add_disk_now(std::string_view option);
   loop::Task<void> visit_vcpus();
   loop::Task<void> pause_vcpus();
   loop::Task<loop::Result<void>> restart_vcpus();

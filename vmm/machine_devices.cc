@@ -42,8 +42,6 @@
 #include "loop/result.h"
 #include "loop/worker_pool.h"
 #include "vmm/char_console_backend.h"
-#include "vmm/config/disk_config.h"
-#include "vmm/config/field_values.h"
 #include "vmm/config/machine_config.h"
 #include "vmm/console_ports.h"
 #include "vmm/disk_hotplug.h"
@@ -67,17 +65,13 @@ struct SerialPlace {
 constexpr std::array<SerialPlace, 4> kSerialPlaces = {
     {{0x3f8, 4}, {0x2f8, 3}, {0x3e8, 5}, {0x2e8, 7}}};
 
-// What waiting_for() says while queues of some disk settle, and while nothing is waited for.
-constexpr const char* kSomeDisk = "its disks";
-constexpr const char* kNobody = "its devices";
-
 // IOAPIC pins that nobody on a PC has; each virtio-mmio device gets its own.
 constexpr std::array<uint32_t, 10> kVirtioMmioGsis = {16, 17, 18, 19, 20, 21, 22, 23, 10, 11};
 
 }  // namespace
 
 MachineDevices::MachineDevices(Surroundings surroundings)
-    : surroundings_(std::move(surroundings)), waiting_for_(kNobody) {}
+    : surroundings_(std::move(surroundings)) {}
 
 // Devices first, then what they stand on.
 MachineDevices::~MachineDevices() {
@@ -287,7 +281,6 @@ Result<void> MachineDevices::add_vhost_disk(const DiskConfig& disk) {
 Task<void> MachineDevices::close_vhost_disks() {
   for (devices::VhostUserBlk* disk : vhost_disks_) {
     loop::OneShot<bool> closed(surroundings_.main_loop);
-    waiting_for_ = disk->name();
     disk->close([&closed] { closed.set(true); });
     co_await closed;
   }
@@ -376,26 +369,20 @@ Task<void> MachineDevices::reset_all() {
 }
 
 Task<void> MachineDevices::reset() {
-  waiting_for_ = kSomeDisk;
   co_await disks_->threads().hold();
   co_await disk_hotplug_->reset(waiting_for_);
   co_await reset_all();
   co_await pci_->reset();
   disks_->threads().release();
-  waiting_for_ = kNobody;
 }
 
 Task<void> MachineDevices::shut_down() {
-  co_await disks_->give_up_opening(waiting_for_);
-  waiting_for_ = kSomeDisk;
   co_await disks_->threads().hold();
   // A reset of a virtio device ends when what it had in flight has ended.
   co_await disk_hotplug_->shut_down(waiting_for_);
   co_await reset_all();
-  waiting_for_ = kSomeDisk;
   co_await disks_->leave_drains();
   co_await close_vhost_disks();
-  waiting_for_ = "its consoles";
   disks_->threads().leave_vcpus();
   // Nobody waits for ever for a reader that does not read.
   constexpr int kTurnsMax = 100;

@@ -95,7 +95,7 @@ class MachineDevices {
   // again.
   loop::Task<void> shut_down();
   // Which device reset() or shut_down() is at; for messages.
-  const std::string& waiting_for() const { return waiting_for_; }
+  std::string_view waiting_for() const { return waiting_for_; }
 
  private:
   loop::Task<void> reset_all();
@@ -140,7 +140,7 @@ class MachineDevices {
   devices::VirtioConsole* terminal_console_ = nullptr;  // The one on stdio, if any.
   uint32_t mmio_slots_used_ = 0;
   uint32_t pci_slots_fixed_ = 1;  // The host bridge's, and others whose devices stay: by bit.
-  std::string waiting_for_;       // A copy: devices come and go.
+  std::string_view waiting_for_ = "its devices";
 };
 
 }  // namespace skiff::vmm

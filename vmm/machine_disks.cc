@@ -45,39 +45,24 @@ using loop::Task;
 
 MachineDisks::MachineDisks(const MachineConfig& config, Surroundings surroundings)
     : surroundings_(std::move(surroundings)),
-      threads_(config, surroundings_.apic_ids, surroundings_.main_loop),
-      opener_(surroundings_.main_loop) {}
+      threads_(config, surroundings_.apic_ids, surroundings_.main_loop) {}
 
 MachineDisks::~MachineDisks() {
   for (const Disk& disk : disks_) threads_.forget(*disk.device);
 }
 
 Result<devices::VirtioDevice*> MachineDisks::make_disk(const DiskConfig& config) {
+  if (!config.vhost_user.empty())
+    return Error(ErrorKind::kUnsupported,
+                 "disk: vhost-user= cannot be added to a machine that runs; give it to skiff run");
   auto workers = threads_.workers();
   if (!workers) return workers.error();
   auto image = block::open_image(image_options(config), **workers);
   if (!image) return image.error().with_context("disk");
-  return make_disk(config, *std::move(image));
-}
-
-void MachineDisks::open_image(const DiskConfig& config, DiskOpener::Opened opened) {
-  auto workers = threads_.workers();
-  if (workers) return opener_.open(config, **workers, std::move(opened));
-  surroundings_.main_loop.post(
-      [opened = std::move(opened), error = workers.error()] { opened(error); });
-}
-
-Task<void> MachineDisks::give_up_opening(std::string& waiting_for) {
-  opener_.give_up();
-  return opener_.wait_until_idle(waiting_for);
-}
-
-Result<devices::VirtioDevice*> MachineDisks::make_disk(const DiskConfig& config,
-                                                       std::unique_ptr<block::BlockBackend> image) {
   Disk& disk = disks_.emplace_back();
   disk.name = fmt::format("disk{}", next_number_);
   disk.config = config;
-  disk.image = std::move(image);
+  disk.image = *std::move(image);
   auto device = threads_.make_device(
       config,
       {.memory = &surroundings_.memory,
@@ -85,7 +70,7 @@ Result<devices::VirtioDevice*> MachineDisks::make_disk(const DiskConfig& config,
        .name = disk.name,
        .serial = config.serial,
        .errors = config.errors,
-       .stopped = [this, &disk](const devices::BlkStop& stop) { on_queue_stop(disk, stop); }});
+       .stopped = [this, &disk](const devices::BlkStop& stop) { on_disk_stop(disk, stop); }});
   if (!device) {
     disks_.pop_back();
     return device.error().with_context("disk", config.path);
@@ -100,24 +85,17 @@ Result<devices::VirtioDevice*> MachineDisks::make_disk(const DiskConfig& config,
 }
 
 // On the home of one of the disk's queues.
-void MachineDisks::on_queue_stop(const Disk& disk, const devices::BlkStop& stop) {
+void MachineDisks::on_disk_stop(const Disk& disk, const devices::BlkStop& stop) {
   std::string reason =
       loop::Error::from_errno(
           stop.os_error,
           fmt::format("{} ({}): {} of {} bytes at {}", disk.name, disk.image->name(),
                       block::block_op_name(stop.op), stop.length_bytes, stop.offset_bytes))
           .message();
-  surroundings_.main_loop.post(
-      [this, name = disk.name, reason = std::move(reason)] { on_disk_stop(name, reason); });
-}
-
-void MachineDisks::on_disk_stop(const std::string& disk, const std::string& reason) {
-  // With one that the guest has lost, or is about to, nobody could try again: its requests fail.
-  const bool is_there = std::ranges::any_of(
-      disks_, [&disk](const Disk& other) { return other.name == disk && !other.is_retired; });
-  if (!is_there) return;
   SKIFF_LOG_LIMITED(kWarn, "The machine pauses until it is resumed: {}", reason);
-  if (surroundings_.disk_stopped) surroundings_.disk_stopped(reason);
+  surroundings_.main_loop.post([this, reason = std::move(reason)] {
+    if (surroundings_.disk_stopped) surroundings_.disk_stopped(reason);
+  });
 }
 
 Result<MachineDisks::Disk*> MachineDisks::find(std::string_view which) {

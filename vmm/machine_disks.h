@@ -28,7 +28,6 @@
 #include "vmm/config/disk_config.h"
 #include "vmm/config/machine_config.h"
 #include "vmm/disk_hotplug.h"
-#include "vmm/disk_opener.h"
 #include "vmm/disk_status.h"
 #include "vmm/disk_threads.h"
 
@@ -50,16 +49,8 @@ class MachineDisks final : public DiskHotplug::Host {
   MachineDisks(const MachineDisks&) = delete;
   MachineDisks& operator=(const MachineDisks&) = delete;
 
-  // Before the machine runs: blocks while it opens the image.
-  loop::Result<devices::VirtioDevice*> make_disk(const DiskConfig& config);
-  // While the machine runs: `opened` runs in a later turn, see DiskOpener::open().
-  void open_image(const DiskConfig& config, DiskOpener::Opened opened);
-  // Before the end: nothing is being opened any more. `waiting_for` says for what.
-  loop::Task<void> give_up_opening(std::string& waiting_for);
-
   // DiskHotplug::Host. A disk is named "disk" and the number of disks so far.
-  loop::Result<devices::VirtioDevice*> make_disk(
-      const DiskConfig& config, std::unique_ptr<block::BlockBackend> image) override;
+  loop::Result<devices::VirtioDevice*> make_disk(const DiskConfig& config) override;
   loop::Result<devices::VirtioDevice*> find_disk(std::string_view which) override;
   void retire_disk(devices::VirtioDevice& disk) override;
   loop::Task<void> detach_disk(devices::VirtioDevice& disk) override;
@@ -92,14 +83,12 @@ class MachineDisks final : public DiskHotplug::Host {
   loop::Result<Disk*> find(std::string_view which);
   Disk& owner_of(const devices::VirtioDevice& device);
   loop::Task<void> leave_drain(Disk& disk);
-  void on_queue_stop(const Disk& disk, const devices::BlkStop& stop);
-  void on_disk_stop(const std::string& disk, const std::string& reason);
+  void on_disk_stop(const Disk& disk, const devices::BlkStop& stop);
 
   const Surroundings surroundings_;
   uint32_t next_number_ = 0;
   // In the order of construction; destroyed the other way round.
   DiskThreads threads_;
-  DiskOpener opener_;
   std::list<Disk> disks_;  // Each stays in place until it is destroyed.
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "vmm/vcpu_alarm.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <atomic>

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <stop_token>
 #include <utility>
 
 #include "block/block_channel.h"
@@ -29,13 +28,12 @@ using loop::Result;
 constexpr int64_t kSecondNs = 1'000'000'000;
 constexpr int64_t kMillisecondNs = 1'000'000;
 
-// Where whoever opens or destroys an image waits for the home loop. The first value counts.
+// Where the main loop waits, at start and at the end only, for the home loop.
 template <typename T>
 class Meeting {
  public:
   void set(T value) {
     const loop::MutexLock lock(mutex_);
-    if (value_) return;
     value_ = std::move(value);
     changed_.notify_one();
   }
@@ -76,21 +74,12 @@ Result<void> NbdImage::start(loop::WorkerPool& pool) {
       .reconnect_delay_ns = options_.patience.reconnect_delay_s * kSecondNs,
       .connect_timeout_ns = options_.patience.connect_timeout_ms * kMillisecondNs,
       .reply_timeout_ns = options_.patience.reply_timeout_s * kSecondNs};
-  Meeting<bool> made;
+  Meeting<Result<NbdHome::Opened>> meeting;
   thread_->loop().post([&] {
     home_ = std::make_unique<NbdHome>(thread_->loop(), pool, *std::move(cancel), std::move(home));
-    made.set(true);
+    home_->open([&](Result<NbdHome::Opened> opened) { meeting.set(std::move(opened)); });
   });
-  made.wait();
-  // Shared: the server's answer may come when nobody waits for it any more.
-  const auto meeting = std::make_shared<Meeting<Result<NbdHome::Opened>>>();
-  thread_->loop().post([this, meeting] {
-    home_->open([meeting](Result<NbdHome::Opened> opened) { meeting->set(std::move(opened)); });
-  });
-  const std::stop_callback give_up(options_.stop, [&meeting] {
-    meeting->set(loop::Error(loop::ErrorKind::kCancelled, "Given up"));
-  });
-  auto opened = meeting->wait();
+  auto opened = meeting.wait();
   if (!opened) return opened.error().with_context("Opening NBD disk", options_.url);
   facts_ = opened->facts;
   limits_ = facts_.limits();

@@ -8,7 +8,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -30,12 +29,10 @@ class NbdImage final : public BlockBackend {
     std::string url;
     WriteAccess access = WriteAccess::kReadWrite;
     NbdPatience patience = {};
-    std::stop_token stop = {};  // When asked to, open() gives up.
   };
 
   // Errors of the URL, of connecting, and of what the server says; see NbdExport::learn().
-  // kPermission when it is to be written and the server offers it for reading only; kCancelled when
-  // it was asked to stop. Not on a worker of the pool, which does part of the work.
+  // kPermission when it is to be written and the server offers it for reading only.
   static loop::Result<std::unique_ptr<NbdImage>> open(const Options& options,
                                                       loop::WorkerPool& pool);
   ~NbdImage() override;

@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <vector>
 
 #include "block/block_channel.h"
 #include "block/iovec_copy.h"

@@ -26,8 +26,8 @@ class MsiVector {
   virtual loop::Result<void> configure(const MsiMessage& message) = 0;
   // Sends the message. Nothing happens before the first configure().
   virtual void trigger() = 0;
-  // A non-blocking eventfd that triggers it when written to, for those who write through a ring; -1
-  // if there is none.
+  // An eventfd that triggers it when written to, for those who write through a ring; -1 if there is
+  // none.
   virtual int trigger_fd() const = 0;
 };
 

@@ -14,7 +14,6 @@
 #include "devices/core/bus.h"
 #include "devices/core/msi.h"
 #include "loop/check.h"
-#include "loop/event_loop.h"
 #include "loop/log.h"
 #include "loop/mutex.h"
 #include "loop/result.h"
@@ -151,16 +150,11 @@ void Msix::read_pending(uint64_t offset_bytes, std::span<uint8_t> data) const {
   }
 }
 
-void Msix::send(MsiVector& route, loop::EventLoop* home) {
-  const int fd = home != nullptr ? route.trigger_fd() : -1;
-  if (fd < 0 || !home->notify_with_turn(fd)) route.trigger();
-}
-
-void Msix::trigger(uint16_t index, loop::EventLoop* home) {
+void Msix::trigger(uint16_t index) {
   SKIFF_CHECK(index < vectors_.size());
   if (!is_enabled()) return;
   Vector& vector = vectors_[index];
-  if (MsiVector* const route = vector.open.load()) return send(*route, home);
+  if (MsiVector* const route = vector.open.load()) return route->trigger();
   vector.is_pending.store(true);
   // If it was opened just now, whoever did that may have looked for pending ones before: one of us
   // sees both.

@@ -22,7 +22,6 @@
 #include <vector>
 
 #include "devices/core/msi.h"
-#include "loop/event_loop.h"
 #include "loop/mutex.h"
 
 namespace skiff::devices {
@@ -58,9 +57,8 @@ class Msix {
     listener_ = std::move(listener);
   }
 
-  // `vector` is below vector_count(). Nothing happens while MSI-X is disabled. `home`: the calling
-  // thread's loop, in a turn, whose next system call may carry it; null: at once.
-  void trigger(uint16_t vector, loop::EventLoop* home = nullptr);
+  // `vector` is below vector_count(). Nothing happens while MSI-X is disabled.
+  void trigger(uint16_t vector);
 
   // As after power-on: disabled, masked, nothing pending.
   void reset();
@@ -75,7 +73,6 @@ class Msix {
     bool is_configured = false;
   };
 
-  static void send(MsiVector& route, loop::EventLoop* home);
   MsiMessage message_of(size_t index) const SKIFF_REQUIRES(table_mutex_);
   bool is_masked(size_t index) const SKIFF_REQUIRES(table_mutex_);
   bool is_wanted(size_t index) const SKIFF_REQUIRES(table_mutex_);

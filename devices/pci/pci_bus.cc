@@ -4,13 +4,11 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
-#include <vector>
 
 #include "devices/core/bus.h"
 #include "devices/pci/pci_config_space.h"
@@ -102,7 +100,7 @@ loop::Result<void> PciBus::place_bars(PciDevice& device) {
 std::optional<uint8_t> PciBus::free_slot() const {
   std::optional<uint8_t> best;
   for (uint8_t slot = 1; slot < kSlotCount; ++slot) {
-    if (owners_[slot] != nullptr) continue;
+    if (find(slot, 0) != nullptr) continue;
     if (!best || last_added_[slot] < last_added_[*best]) best = slot;
   }
   return best;
@@ -116,11 +114,10 @@ loop::Result<uint8_t> PciBus::add(PciDevice& device) {
         fmt::format("{}: All {} PCI devices are taken; use fewer, or bus=mmio for some",
                     device.name(), kSlotCount - 1));
   if (auto placed = place_bars(device); !placed) {
-    release_bars(device);
+    release(device);
     return placed.error();
   }
   device.connect(mmio_, pio_);
-  owners_[*slot] = &device;
   last_added_[*slot] = ++added_;
   slots_[*slot].store(&device, std::memory_order_release);
   return *slot;
@@ -146,13 +143,6 @@ void PciBus::take(uint8_t slot, Removal removal) {
 }
 
 void PciBus::release(const PciDevice& device) {
-  const auto owned = std::ranges::find(owners_, &device);
-  SKIFF_CHECK(owned != owners_.end());
-  *owned = nullptr;
-  release_bars(device);
-}
-
-void PciBus::release_bars(const PciDevice& device) {
   for (uint8_t i = 0; i < pci::kBarCount; ++i) {
     const std::optional<PciBar>& bar = device.bar(i);
     if (!bar) continue;

@@ -81,11 +81,10 @@ class PciBus final : public Device {
   PciBus(const PciBus&) = delete;
   PciBus& operator=(const PciBus&) = delete;
 
-  // The device number it got: the first that never had a device, or else the one whose last device
-  // came longest ago, so that a guest which is slow to see the one go does not take the other for
-  // it. The slot of a device that was taken out is not free before release(). kExhausted when all
-  // are taken or a window is full. The device may not go before the bus, unless it was taken out or
-  // no guest runs any more.
+  // The device number it got: the first that never had a device, or else the one that has been
+  // empty for longest, so that a guest which is slow to see the one go does not take the other for
+  // it. kExhausted when all are taken or a window is full. The device may not go before the bus,
+  // unless it was taken out or no guest runs any more.
   loop::Result<uint8_t> add(PciDevice& device);
 
   // How a device goes: the guest gave it up, or it is pulled out of the guest's hands. A driver
@@ -95,7 +94,7 @@ class PciBus final : public Device {
   // Any thread, once for each device: from here on nobody finds it. See above for who still may be
   // inside.
   void take(uint8_t slot, Removal removal);
-  // The slot and the addresses that add() chose for a device that was taken out are free again.
+  // The addresses that add() chose for a device that was taken out are free again.
   void release(const PciDevice& device);
 
   // Configuration access by port, for the I/O bus at kConfigPorts: by itself, or behind another
@@ -145,7 +144,6 @@ class PciBus final : public Device {
   PciDevice* find(uint32_t slot, uint32_t function) const;
   loop::Result<void> place_bars(PciDevice& device);
   std::optional<uint8_t> free_slot() const;
-  void release_bars(const PciDevice& device);
   AddressBus& bus_of(const PciBar& bar);
 
   MmioBus& mmio_;
@@ -157,8 +155,6 @@ class PciBus final : public Device {
   GoneRegisters gone_;
   HostBridge bridge_;
   std::array<std::atomic<PciDevice*>, kSlotCount> slots_{};
-  // From add() to release(): longer than in `slots_`, where others take devices out. Main loop.
-  std::array<const PciDevice*, kSlotCount> owners_{};
   std::array<uint64_t, kSlotCount> last_added_{};  // 0: never. Main loop.
   uint64_t added_ = 0;
 };

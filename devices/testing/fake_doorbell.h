@@ -54,11 +54,6 @@ class FakeDoorbellHub final : public DoorbellHub {
     return false;
   }
 
-  bool is_attached(uint64_t address) const {
-    const loop::MutexLock lock(mutex_);
-    return std::ranges::any_of(
-        doorbells_, [address](const Doorbell& one) { return one.where.address == address; });
-  }
   size_t attached() const {
     const loop::MutexLock lock(mutex_);
     return doorbells_.size();

@@ -38,8 +38,6 @@ class FakeMsiSink final : public MsiSink {
   // From now on create_vector(), respectively configure(), fails.
   void refuse_vectors(bool refuse) { refuses_vectors_ = refuse; }
   void refuse_messages(bool refuse) { refuses_messages_ = refuse; }
-  // What all vectors have for trigger_fd() from now on; nothing reads it.
-  void set_trigger_fd(int fd) { trigger_fd_ = fd; }
 
  private:
   class Vector final : public MsiVector {
@@ -56,7 +54,7 @@ class FakeMsiSink final : public MsiSink {
       const loop::MutexLock lock(sink_.mutex_);
       if (message_) sink_.sent_.push_back(*message_);
     }
-    int trigger_fd() const override { return sink_.trigger_fd_; }
+    int trigger_fd() const override { return -1; }
 
    private:
     FakeMsiSink& sink_;
@@ -65,7 +63,6 @@ class FakeMsiSink final : public MsiSink {
 
   std::atomic<bool> refuses_vectors_{false};
   std::atomic<bool> refuses_messages_{false};
-  std::atomic<int> trigger_fd_{-1};
   std::atomic<uint32_t> vectors_{0};
   std::atomic<uint32_t> configurations_{0};
   mutable loop::Mutex mutex_;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // FakeVirtioDevice: a virtio device without queues behind it, that remembers what its transport
-// told it and stops when the test says so. It aborts when it is told of things in an order in which
-// no device has to bear them.
+// told it and stops when the test says so.
 //
 // Thread: as VirtioDevice; what the test asks, from any. Ownership: the test's; outlives its
 // transport's use of it.
@@ -71,8 +70,6 @@ class FakeVirtioDevice final : public VirtioDevice {
       SKIFF_CHECK(!is_running_ && !stopped_);
       is_running_ = true;
       starts_.push_back(start);
-      queue_runs_.assign(options_.queues, false);
-      for (size_t i = 0; i < start.queues.size(); ++i) queue_runs_[i] = start.queues[i].size != 0;
     }
     if (on_start_) on_start_();
   }
@@ -103,8 +100,6 @@ class FakeVirtioDevice final : public VirtioDevice {
   void reset_queue(QueueIndex queue, std::function<void()> done) override {
     {
       const loop::MutexLock lock(mutex_);
-      SKIFF_CHECK(is_running_);
-      queue_runs_.at(queue) = false;
       queue_resets_.push_back(queue);
       if (holds_stops_) {
         queue_reset_ = std::move(done);
@@ -115,8 +110,6 @@ class FakeVirtioDevice final : public VirtioDevice {
   }
   void start_queue(QueueIndex queue, const QueueLayout& layout) override {
     const loop::MutexLock lock(mutex_);
-    SKIFF_CHECK(is_running_ && !queue_runs_.at(queue));
-    queue_runs_[queue] = true;
     queue_starts_.emplace_back(queue, layout);
   }
 
@@ -192,7 +185,6 @@ class FakeVirtioDevice final : public VirtioDevice {
   std::vector<VirtioStart> starts_ SKIFF_GUARDED_BY(mutex_);
   uint32_t stops_ SKIFF_GUARDED_BY(mutex_) = 0;
   bool is_running_ SKIFF_GUARDED_BY(mutex_) = false;
-  std::vector<bool> queue_runs_ SKIFF_GUARDED_BY(mutex_);
   bool holds_stops_ SKIFF_GUARDED_BY(mutex_) = false;
   std::function<void()> stopped_ SKIFF_GUARDED_BY(mutex_);
   std::function<void()> queue_reset_ SKIFF_GUARDED_BY(mutex_);

@@ -6,7 +6,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <cstdint>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -83,7 +82,6 @@ bool VhostUserBackend::serve(UniqueFd connection) {
 }
 
 Task<void> VhostUserBackend::run_session() {
-  SKIFF_CHECK(session_);
   co_await session_->serve();
   SKIFF_LOG(kInfo, "{}: The front end is gone", options_.name);
   session_.reset();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/vhost_user/call_line.h"
 
+#include <fcntl.h>
 #include <linux/io_uring.h>
 #include <poll.h>
 #include <sys/types.h>
@@ -10,6 +11,7 @@
 #include <functional>
 #include <utility>
 
+#include "loop/check.h"
 #include "loop/event_loop.h"
 #include "loop/tsan.h"
 #include "loop/unique_fd.h"

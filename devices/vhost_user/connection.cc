@@ -5,13 +5,11 @@
 #include <poll.h>
 #include <spdlog/fmt/fmt.h>
 #include <sys/socket.h>
-#include <sys/types.h>
+#include <sys/time.h>
 #include <sys/un.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <span>
@@ -67,7 +65,7 @@ Error VhostConnection::failed(const VhostMessage& request, const Error& error) c
       fmt::format("Vhost-user back end {}: {}", peer_, vhost_request_name(request.kind())));
 }
 
-Result<VhostMessage> VhostConnection::call(const VhostMessage& request, std::span<const int> fds) {
+Result<VhostMessage> VhostConnection::call(VhostMessage request, std::span<const int> fds) {
   auto sent = transmit(request, fds);
   if (!sent) return failed(request, sent.error());
   auto reply = receive(request.request);
@@ -78,7 +76,7 @@ Result<VhostMessage> VhostConnection::call(const VhostMessage& request, std::spa
 Result<uint64_t> VhostConnection::call_u64(VhostRequest request) {
   VhostMessage message;
   message.request = static_cast<uint32_t>(request);
-  auto reply = call(message);
+  auto reply = call(std::move(message));
   if (!reply) return reply.error();
   auto value = parse_u64(*reply);
   if (!value) return failed(*reply, value.error());
@@ -98,20 +96,6 @@ Result<void> VhostConnection::send(VhostMessage request, std::span<const int> fd
     return failed(request, Error(ErrorKind::kIo, "The back end could not do it; see its messages"));
   return {};
 }
-
-bool VhostConnection::has_closed() {
-  // A peer that sends without an end is looked at again later.
-  constexpr int kReadsMax = 16;
-  std::array<std::byte, 4096> ignored;
-  for (int reads = 0; reads < kReadsMax; ++reads) {
-    const ssize_t got = ::recv(socket_.get(), ignored.data(), ignored.size(), MSG_DONTWAIT);
-    if (got > 0 || (got < 0 && errno == EINTR)) continue;
-    return got == 0 || errno != EAGAIN;
-  }
-  return false;
-}
-
-void VhostConnection::leave() { ::shutdown(socket_.get(), SHUT_WR); }
 
 Result<void> VhostConnection::await(short events, int64_t deadline_ns) const {
   while (true) {
@@ -140,13 +124,12 @@ Result<void> VhostConnection::transmit(const VhostMessage& message, std::span<co
 Result<VhostMessage> VhostConnection::receive(uint32_t request) {
   const int64_t deadline_ns = now_ns() + timeout_ns_;
   while (true) {
-    auto read = reader_.read(socket_.get());
-    if (!read) return read.error();
-    std::optional<VhostMessage> message = *std::move(read);
-    if (message) {
-      if (message->is_reply && message->request == request) return *std::move(message);
+    auto message = reader_.read(socket_.get());
+    if (!message) return message.error();
+    if (message->has_value()) {
+      if ((*message)->is_reply && (*message)->request == request) return *std::move(*message);
       return Error(ErrorKind::kCorrupt,
-                   fmt::format("The answer is of kind {}, not {}", message->request, request));
+                   fmt::format("The answer is of kind {}, not {}", (*message)->request, request));
     }
     SKIFF_RETURN_IF_ERROR(await(POLLIN, deadline_ns));
   }

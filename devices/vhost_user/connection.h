@@ -28,17 +28,11 @@ class VhostConnection {
   const std::string& peer() const { return peer_; }
 
   // Sends a request and takes its reply, which is of the same kind. Errors name the peer.
-  loop::Result<VhostMessage> call(const VhostMessage& request, std::span<const int> fds = {});
+  loop::Result<VhostMessage> call(VhostMessage request, std::span<const int> fds = {});
   // The same for an answer of 8 bytes, without descriptors.
   loop::Result<uint64_t> call_u64(VhostRequest request);
   // Sends a request that has no reply of its own; waits for it to be acknowledged when `acks`.
   loop::Result<void> send(VhostMessage request, std::span<const int> fds, bool acks);
-
-  // Whether the peer has closed its end; whatever else it has sent is thrown away. Never blocks.
-  bool has_closed();
-  // The peer reads an end from now on, and is expected to close its own one. Not the other way
-  // round as well: we would not see that it does.
-  void leave();
 
  private:
   loop::Result<void> transmit(const VhostMessage& message, std::span<const int> fds);

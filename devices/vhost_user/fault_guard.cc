@@ -33,8 +33,8 @@ struct Slot {
 };
 
 std::array<Slot, kSlots>& slots() {
-  static std::array<Slot, kSlots> table;
-  return table;
+  static std::array<Slot, kSlots> kTable;
+  return kTable;
 }
 
 // Only what a signal handler may do.

@@ -135,9 +135,8 @@ bool VhostUserFrontend::take_config_change() {
       news_.reset();
       break;
     }
-    const std::optional<VhostMessage> complete = *std::move(message);
-    if (!complete) break;
-    const VhostMessage& news = *complete;
+    if (!message->has_value()) break;
+    const VhostMessage& news = **message;
     changed |= news.request == static_cast<uint32_t>(VhostBackendRequest::kConfigChange);
     if (!news.needs_reply) continue;
     VhostMessage reply;
@@ -162,7 +161,7 @@ Result<void> VhostUserFrontend::read_config(uint32_t offset_bytes, std::span<uin
   request.append(
       VhostConfigHeader{.offset = offset_bytes, .size_bytes = static_cast<uint32_t>(data.size())});
   request.payload.resize(request.payload.size() + data.size());
-  const auto reply = connection_.call(request);
+  const auto reply = connection_.call(std::move(request));
   if (!reply) return reply.error();
   const auto access = parse_config(*reply);
   if (!access) return access.error().with_context("Vhost-user back end", connection_.peer());
@@ -194,7 +193,7 @@ Result<VhostUserFrontend::InflightFile> VhostUserFrontend::create_inflight(uint1
                              connection_.peer()));
   VhostMessage request = make_request(VhostRequest::kGetInflightFd);
   request.append(VhostInflight{.queue_count = queue_count, .queue_size = queue_size});
-  auto reply = connection_.call(request);
+  auto reply = connection_.call(std::move(request));
   if (!reply) return reply.error();
   const auto shape = parse_inflight(*reply, 1);
   if (!shape) return shape.error().with_context("Vhost-user back end", connection_.peer());
@@ -232,10 +231,9 @@ Result<void> VhostUserFrontend::start(const Setup& setup) {
     const std::array fds = {setup.inflight->fd.get()};
     SKIFF_RETURN_IF_ERROR(set(VhostRequest::kSetInflightFd, setup.inflight->shape, fds));
   }
-  for (size_t index = 0; index < setup.queues.size(); ++index)
+  for (uint16_t index = 0; index < setup.queues.size(); ++index)
     if (setup.queues[index].layout.size != 0)
-      SKIFF_RETURN_IF_ERROR(
-          start_queue(static_cast<uint16_t>(index), setup.queues[index], setup.memory));
+      SKIFF_RETURN_IF_ERROR(start_queue(index, setup.queues[index], setup.memory));
   return {};
 }
 
@@ -271,7 +269,7 @@ Result<std::vector<uint16_t>> VhostUserFrontend::stop() {
   for (const uint16_t index : started_) {
     VhostMessage request = make_request(VhostRequest::kGetVringBase);
     request.append(VhostVringState{index, 0});
-    const auto reply = connection_.call(request);
+    const auto reply = connection_.call(std::move(request));
     if (!reply) return reply.error();
     const auto state = parse_vring_state(*reply, queue_count_max_);
     if (!state) return state.error().with_context("Vhost-user back end", connection_.peer());

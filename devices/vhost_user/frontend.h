@@ -87,11 +87,6 @@ class VhostUserFrontend {
   uint16_t queue_count_max() const { return queue_count_max_; }
   // Readable, and at its end, when the back end is gone: nothing else ever comes.
   int connection_fd() const { return connection_.fd(); }
-  // Whether the back end has closed its end; whatever else it has sent is thrown away. Never
-  // blocks.
-  bool has_closed() { return connection_.has_closed(); }
-  // Sends the back end away: the connection is of no more use but for has_closed().
-  void leave() { connection_.leave(); }
   // Readable when the device's configuration has changed; see take_config_change(). -1: never.
   int news_fd() const { return news_.get(); }
   // True when there was such news. Never blocks.

@@ -4,6 +4,7 @@
 #include <spdlog/fmt/fmt.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include <array>
 #include <cerrno>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/vhost_user/session.h"
 
+#include <linux/virtio_blk.h>
 #include <poll.h>
 #include <spdlog/fmt/fmt.h>
 #include <sys/socket.h>
@@ -119,31 +120,24 @@ Task<void> VhostSession::serve() {
       if (request.error().kind() != ErrorKind::kCancelled)
         SKIFF_LOG_LIMITED(kWarn, "{}: Front end disconnected: {}", options_.name,
                           request.error().message());
-      break;
-    }
-    std::optional<VhostMessage> message = *std::move(request);
-    if (!message) {
+      going_on = false;
+    } else if (!request->has_value()) {
       co_await SocketWaiter(*this, POLLIN);
     } else {
-      going_on = co_await answer(*std::move(message));
+      going_on = co_await answer(std::move(**request));
       // A peer that never stops asking does not keep the loop from the others.
       co_await loop::resume_on(*options_.main_loop);
     }
   }
+  // The peer hears of it at once, not when its requests have ended.
+  hang_up();
   co_await options_.rings->shut_down();
   if (options_.memory->has_faulted())
     SKIFF_LOG_LIMITED(kWarn, "{}: The front end cut its shared memory short", options_.name);
   options_.memory->clear();
-  // Only now: to the peer a closed connection means that nobody uses its memory any more.
-  ::shutdown(socket_.get(), SHUT_RDWR);
 }
 
-void VhostSession::hang_up() {
-  is_hanging_up_ = true;
-  ::shutdown(socket_.get(), SHUT_RD);
-  // That is an end to read, also for a session that waits for a peer to take its answers.
-  if (waiter_) watcher_.watch(POLLIN);
-}
+void VhostSession::hang_up() { ::shutdown(socket_.get(), SHUT_RDWR); }
 
 // False when the connection is of no more use.
 Task<bool> VhostSession::answer(VhostMessage request) {
@@ -163,8 +157,7 @@ Task<bool> VhostSession::answer(VhostMessage request) {
     if (sent_away) co_return false;
     co_return co_await send(reply_with(request, 1), -1);
   }
-  Reply given = *std::move(reply);
-  if (given.message) co_return co_await send(*std::move(given.message), given.fd.get());
+  if (reply->message) co_return co_await send(std::move(*reply->message), reply->fd.get());
   if (wants_ack) co_return co_await send(reply_with(request, 0), -1);
   co_return true;
 }
@@ -176,7 +169,6 @@ Task<bool> VhostSession::send(VhostMessage message, int fd) {
     auto sent = writer.write(socket_.get());
     if (!sent) co_return false;
     if (*sent) co_return true;
-    if (is_hanging_up_) co_return false;
     co_await SocketWaiter(*this, POLLOUT);
   }
 }

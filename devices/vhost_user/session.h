@@ -42,7 +42,7 @@ class VhostSession {
   VhostSession& operator=(const VhostSession&) = delete;
 
   // Ends when the peer is gone, or was sent away. All rings are at rest then and nothing of the
-  // peer's is mapped; the peer sees the connection closed no earlier.
+  // peer's is mapped.
   loop::Task<void> serve();
   // serve() ends soon.
   void hang_up();
@@ -78,7 +78,6 @@ class VhostSession {
   loop::UniqueFd backend_channel_;
   uint64_t protocol_features_ = 0;
   VhostReader reader_;
-  bool is_hanging_up_ = false;
   std::coroutine_handle<> waiter_;
   loop::FdWatcher watcher_;
 };

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -13,7 +14,6 @@
 #include <vector>
 
 #include "devices/core/guest_memory.h"
-#include "devices/vhost_user/call_line.h"
 #include "devices/vhost_user/memory_table.h"
 #include "devices/vhost_user/protocol.h"
 #include "devices/vhost_user/shared_mapping.h"
@@ -24,6 +24,7 @@
 #include "loop/check.h"
 #include "loop/event_loop.h"
 #include "loop/event_notifier.h"
+#include "loop/log.h"
 #include "loop/result.h"
 #include "loop/task.h"
 #include "loop/unique_fd.h"
@@ -194,7 +195,6 @@ Task<void> VhostRings::stop(QueueIndex queue) {
   ring.running = false;
   // All that was taken has been answered, so the used ring's index is that of the available ring's
   // next entry as well. It is the peer's memory, but the peer's requests too.
-  SKIFF_CHECK(ring.address);  // It ran.
   const auto used = options_.memory->guest_address(ring.address->used);
   const auto index = used ? options_.memory->guest().load<uint16_t>(*used + kRingIndexOffset)
                           : std::optional<uint16_t>();
@@ -202,8 +202,7 @@ Task<void> VhostRings::stop(QueueIndex queue) {
 }
 
 Task<void> VhostRings::stop_all() {
-  for (size_t queue = 0; queue < rings_.size(); ++queue)
-    co_await stop(static_cast<QueueIndex>(queue));
+  for (QueueIndex queue = 0; queue < rings_.size(); ++queue) co_await stop(queue);
 }
 
 Task<void> VhostRings::stop_device() {
@@ -215,8 +214,8 @@ Task<void> VhostRings::stop_device() {
 }
 
 Result<void> VhostRings::start_all_ready() {
-  for (size_t queue = 0; queue < rings_.size(); ++queue)
-    SKIFF_RETURN_IF_ERROR(start_if_ready(static_cast<QueueIndex>(queue)));
+  for (QueueIndex queue = 0; queue < rings_.size(); ++queue)
+    SKIFF_RETURN_IF_ERROR(start_if_ready(queue));
   return {};
 }
 
@@ -253,7 +252,6 @@ Result<void> VhostRings::open_log(QueueIndex queue) {
 }
 
 Result<QueueLayout> VhostRings::layout_of(Ring& ring) {
-  SKIFF_CHECK(ring.address && ring.kick);  // Looked at before.
   const MemoryTable& memory = *options_.memory;
   QueueLayout layout;
   layout.size = ring.size;

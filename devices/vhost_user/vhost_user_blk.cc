@@ -122,7 +122,6 @@ Result<void> VhostUserBlk::examine() {
   features_ = offered & kDiskFeatures;
   auto config = fetch_config();
   if (!config) return config.error();
-  wce_at_reset_ = config->wce;
   const loop::MutexLock lock(mutex_);
   config_ = *config;
   return {};
@@ -225,22 +224,19 @@ void VhostUserBlk::finish_close() {
 
 // One thing of those that there are to do, the most urgent first; false when there are none.
 Task<bool> VhostUserBlk::step() {
-  if (std::exchange(has_stirred_, false)) {
-    hear();
-  } else if (closed_ && !stopped_) {
-    co_return false;
-  } else if (is_leaving_) {
-    co_return false;
+  if (std::exchange(is_lost_, false)) {
+    lose("it closed the connection");
   } else if (stopped_) {
     co_await end();
+  } else if (closed_) {
+    co_return false;
   } else if (frontend_ == nullptr) {
     if (!std::exchange(connect_due_, false)) co_return false;
     co_await connect();
-  } else if (wce_) {
-    // Before a ring runs: a write that is answered by a new back end may have to be on the medium.
-    co_await write_wce();
   } else if (wanted_ && !is_running_) {
     co_await begin();
+  } else if (wce_) {
+    co_await write_wce();
   } else if (std::exchange(has_news_, false)) {
     co_await refresh_config();
   } else {
@@ -254,7 +250,7 @@ void VhostUserBlk::use(std::unique_ptr<VhostUserFrontend> frontend) {
   connection_watcher_.emplace(home_.loop(), frontend_->connection_fd(), loop::Priority::kDevice,
                               [this](uint32_t) {
                                 connection_watcher_->watch(0);
-                                has_stirred_ = true;
+                                is_lost_ = true;
                                 poke();
                               });
   if (!working_) connection_watcher_->watch(POLLIN);
@@ -268,38 +264,15 @@ void VhostUserBlk::use(std::unique_ptr<VhostUserFrontend> frontend) {
   news_watcher_->watch(POLLIN);
 }
 
-// Something came from the back end, or the end.
-void VhostUserBlk::hear() {
-  const bool has_closed = frontend_->has_closed();
-  if (has_closed || !is_leaving_)
-    lose(has_closed ? "it closed the connection" : "it sent what nobody asked for");
-}
-
-// The connection is of no more use. A back end that has rings, and may still be alive, is only
-// asked to leave: as long as it has not closed its end it may write to the guest's memory, and must
-// not meet a successor there.
 void VhostUserBlk::lose(const std::string& why) {
   if (frontend_ == nullptr) return;
-  if (is_running_) resumes_ = true;
-  if (is_running_ && !frontend_->has_closed()) {
-    SKIFF_LOG(
-        kWarn,
-        "{}: The vhost-user back end {} is sent away ({}). Until it has closed the connection "
-        "it may still use the guest's memory: the guest's requests, and a reset of the disk, "
-        "wait for that; if it hangs, end its process",
-        options_.name, options_.socket, why);
-    is_leaving_ = true;
-    is_running_ = has_news_ = false;
-    news_watcher_.reset();
-    frontend_->leave();
-    return;
-  }
   SKIFF_LOG(kWarn, "{}: The vhost-user back end {} is gone ({}); requests wait until it is back",
             options_.name, options_.socket, why);
   connection_watcher_.reset();
   news_watcher_.reset();
   frontend_.reset();
-  is_leaving_ = is_running_ = has_news_ = has_stirred_ = false;
+  if (is_running_) resumes_ = true;
+  is_running_ = has_news_ = false;
   reconnect_timer_.arm_after(options_.reconnect_ns);
 }
 
@@ -316,8 +289,7 @@ Task<void> VhostUserBlk::connect() {
   }
   const uint64_t needed = kNeededFeatures | features_;
   const bool is_another = ((*connected)->features() & needed) != needed ||
-                          (*connected)->queue_count_max() < queues_.size() ||
-                          (resumes_ && inflight_ && !(*connected)->can_keep_inflight());
+                          (*connected)->queue_count_max() < queues_.size();
   if (is_another) {
     SKIFF_LOG_LIMITED(kWarn, "{}: The back end that listens on {} now can do less than the last",
                       options_.name, options_.socket);
@@ -338,6 +310,7 @@ Task<void> VhostUserBlk::begin() {
   Result<void> begun;
   std::function<void()> work = [&] { begun = start_queues(); };
   co_await OnWorker(*options_.pool, home_.loop(), std::move(work));
+  is_running_ = true;
   if (!begun) {
     lose(begun.error().message());
     co_return;
@@ -370,8 +343,6 @@ Result<void> VhostUserBlk::start_queues() {
           memory_.load<uint16_t>(queue.layout.used + kRingIndexOffset).value_or(0);
     queues.push_back(queue);
   }
-  // Also when it fails half-way: some of the rings may have begun.
-  is_running_ = true;
   return frontend_->start({.features = wanted_->features,
                            .memory = options_.memory,
                            .queues = queues,
@@ -379,29 +350,20 @@ Result<void> VhostUserBlk::start_queues() {
 }
 
 Task<void> VhostUserBlk::end() {
-  if (is_running_) {
+  if (is_running_ && frontend_ != nullptr) {
     Result<void> ended;
     std::function<void()> work = [&] {
       const auto bases = frontend_->stop();
       if (!bases) ended = bases.error();
     };
     co_await OnWorker(*options_.pool, home_.loop(), std::move(work));
-    if (!ended) lose(ended.error().message());
     is_running_ = false;
-    if (is_leaving_) co_return;  // And comes back when that has ended.
+    // One that does not answer is sent away, so that it unmaps the guest's memory.
+    if (!ended) lose(ended.error().message());
   }
   wanted_.reset();
   resumes_ = false;
-  reset_wce();
   std::exchange(stopped_, nullptr)();
-}
-
-// The back end keeps what the driver has chosen; the next driver begins as the first one did.
-void VhostUserBlk::reset_wce() {
-  const loop::MutexLock lock(mutex_);
-  if (config_.wce == wce_at_reset_) return;
-  config_.wce = wce_at_reset_;
-  wce_ = wce_at_reset_;
 }
 
 Task<void> VhostUserBlk::write_wce() {

@@ -6,19 +6,6 @@
 // dies, the guest's requests wait; one that listens on the socket again goes on with them: all of
 // them where it keeps an inflight log, else those that are not answered, in the order of the ring.
 //
-//            start()              an answer does not come, or makes no sense
-//   idle --------------> running -----------------------------------------> leaving
-//     ^                   |   |                                                |
-//     |  rings at rest    |   | the connection is closed                       | closed by the peer
-//     +----- stop() ------+   v                                                v
-//     |                   ^  gone <--------------------------------------------+
-//     |        connected  |   |
-//     +------ stop() -----+---+
-//
-// Nobody may serve a ring, and no stop() ends, while a back end that was sent away may still be at
-// work on it: what counts is that it has closed its end of the connection, as a process does that
-// ends and as back ends do that have come to rest.
-//
 // What blocks is done on the pool, one thing after the other. Thread: as VirtioDevice; the rest on
 // the main loop. Ownership: borrows loops, pool, memory and transport. Stopped and closed before it
 // goes.
@@ -83,6 +70,7 @@ class VhostUserBlk final : public VirtioDevice {
   void start(const VirtioStart& start) override;
   void stop(std::function<void()> stopped) override;
 
+  bool is_connected() const { return frontend_ != nullptr; }
   // `closed` runs when nothing is under way and nothing will be. The device is stopped.
   void close(std::function<void()> closed);
 
@@ -110,9 +98,7 @@ class VhostUserBlk final : public VirtioDevice {
   loop::Result<void> start_queues();
   loop::Result<virtio_blk_config> fetch_config();
   void use(std::unique_ptr<VhostUserFrontend> frontend);
-  void hear();
   void lose(const std::string& why);
-  void reset_wce();
   void finish_close();
 
   const Options options_;
@@ -132,14 +118,12 @@ class VhostUserBlk final : public VirtioDevice {
   std::optional<loop::FdWatcher> news_watcher_;
   std::optional<VirtioStart> wanted_;  // By the driver; nothing: it has none running.
   std::optional<VhostUserFrontend::InflightFile> inflight_;
-  bool resumes_ = false;      // The driver's queues were begun before, by a back end that is gone.
-  bool is_running_ = false;   // With the present back end, which may have begun to take requests.
-  bool is_leaving_ = false;   // It was sent away and has not closed the connection yet.
-  bool has_stirred_ = false;  // Something came, or the end.
+  bool resumes_ = false;     // The driver's queues were begun before, by a back end that is gone.
+  bool is_running_ = false;  // With the present back end.
+  bool is_lost_ = false;
   bool has_news_ = false;
   bool connect_due_ = false;
   std::optional<uint8_t> wce_;  // To be written.
-  uint8_t wce_at_reset_ = 0;
   std::function<void()> stopped_;
   std::function<void()> closed_;
   bool working_ = false;

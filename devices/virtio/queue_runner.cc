@@ -3,10 +3,8 @@
 
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <utility>
 
-#include "devices/virtio/queue_metrics.h"
 #include "devices/virtio/used_publisher.h"
 #include "devices/virtio/virtio_device.h"
 #include "loop/check.h"
@@ -28,19 +26,12 @@ Result<std::unique_ptr<QueueRunner>> QueueRunner::create(const Options& options)
 QueueRunner::Active::Active(QueueRunner& its_runner, Seat its_seat)
     : runner(its_runner),
       seat(std::move(its_seat)),
-      serve_bh(seat.publisher->home(), Priority::kSubmission, [this] { runner.run(); }) {
+      serve_bh(seat.publisher->home(), Priority::kSubmission, [this] { runner.run(); }),
+      doorbell_watch(seat.publisher->home(), *runner.listens_to_, Priority::kSubmission, [this] {
+        runner.metrics_.kicks.add(1);
+        runner.run();
+      }) {
   seat.publisher->join();
-  listen(seat.listening);
-}
-
-void QueueRunner::Active::listen(Listening listening) {
-  if (listening == Listening::kOff) return doorbell_watch.reset();
-  if (doorbell_watch) return;
-  doorbell_watch.emplace(seat.publisher->home(), *runner.listens_to_, Priority::kSubmission,
-                         [this] {
-                           runner.metrics_.kicks.add(1);
-                           runner.run();
-                         });
 }
 
 QueueRunner::Active::~Active() {
@@ -99,11 +90,6 @@ void QueueRunner::schedule() {
   active_->serve_bh.schedule();
 }
 
-int64_t QueueRunner::now_ns() const {
-  SKIFF_CHECK(active_);
-  return active_->seat.publisher->home().now_ns();
-}
-
 void QueueRunner::kick(int64_t since_ns) {
   assert_here();
   metrics_.kicks.add(1);
@@ -131,7 +117,7 @@ void QueueRunner::run() {
   switch (served) {
     case QueueHandler::Served::kAll:
       active_->watched = true;
-      if (!active_->looked_at) rearm();
+      rearm();
       return;
     case QueueHandler::Served::kMore:
       return active_->serve_bh.schedule();
@@ -158,12 +144,6 @@ void QueueRunner::set_polling(Polling polling) {
     home.add_poller(*this);
   else
     home.remove_poller(*this);
-  if (std::exchange(active_->looked_at, false) && active_->watched && !active_->draining) rearm();
-}
-
-void QueueRunner::set_listening(Listening listening) {
-  assert_here();
-  active_->listen(listening);
 }
 
 bool QueueRunner::is_ready() const {
@@ -171,14 +151,10 @@ bool QueueRunner::is_ready() const {
 }
 
 void QueueRunner::begin_polling() {
-  active_->looked_at = true;
   if (active_->watched) queue_.suppress_notifications();
 }
 
-bool QueueRunner::end_polling() {
-  active_->looked_at = false;
-  return active_->watched && !active_->draining && rearm();
-}
+bool QueueRunner::end_polling() { return active_->watched && !active_->draining && rearm(); }
 
 void QueueRunner::schedule_publish() {
   if (std::exchange(active_->publishing, true)) return;
@@ -186,10 +162,7 @@ void QueueRunner::schedule_publish() {
 }
 
 void QueueRunner::publish_now() {
-  if (publish_used()) {
-    UsedPublisher& publisher = *active_->seat.publisher;
-    publisher.transport().interrupt_queues(std::span(&options_.index, 1), &publisher.home());
-  }
+  if (publish_used()) active_->seat.publisher->transport().interrupt_queue(index());
   published();
 }
 

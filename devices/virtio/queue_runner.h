@@ -58,13 +58,10 @@ class QueueRunner final : private loop::Poller {
     QueueIndex index = 0;
     uint16_t size_max = 256;
   };
-  // Whether the home hears the doorbell. Without it kick() is the only way.
-  enum class Listening : uint8_t { kOff, kOn };
   // A place to be at work.
   struct Seat {
     std::shared_ptr<UsedPublisher> publisher;  // Its loop is the home.
     QueueHandler* handler = nullptr;
-    Listening listening = Listening::kOn;
   };
   enum class Polling : uint8_t { kOff, kOn };
 
@@ -92,8 +89,6 @@ class QueueRunner final : private loop::Poller {
   // Whether the home looks at the ring before it sleeps, as long as its loop polls at all. Off
   // after start() and arrive().
   void set_polling(Polling polling);
-  // What the doorbell has seen while nobody listened, it tells later.
-  void set_listening(Listening listening);
 
   bool is_running() const { return active_.has_value(); }
   VirtQueue& queue() { return queue_; }
@@ -120,7 +115,6 @@ class QueueRunner final : private loop::Poller {
   struct Active {
     Active(QueueRunner& runner, Seat its_seat);
     ~Active();
-    void listen(Listening listening);
     QueueRunner& runner;
     Seat seat;
     bool draining = false;
@@ -128,16 +122,15 @@ class QueueRunner final : private loop::Poller {
     bool serving = false;     // serve() is on the stack: what it completes is shown right after it.
     bool publishing = false;  // The publisher has it on its list.
     bool polled = false;
-    bool looked_at = false;  // By the loop, in each turn, until end_polling().
-    bool watched = false;    // Nothing was left at the last service: what comes is to be served.
+    bool watched = false;  // Nothing was left at the last service: what comes is to be served.
     loop::BottomHalf serve_bh;
-    std::optional<loop::NotifierWatch> doorbell_watch;
+    loop::NotifierWatch doorbell_watch;
   };
 
   QueueRunner(const Options& options, loop::EventNotifier doorbell)
       : options_(options), doorbell_(std::move(doorbell)), queue_(*options.memory) {}
   void assert_here() const;
-  int64_t now_ns() const;
+  int64_t now_ns() const { return active_->seat.publisher->home().now_ns(); }
   void run();
   void schedule_publish();
   void publish_now();
@@ -147,7 +140,6 @@ class QueueRunner final : private loop::Poller {
   // Poller.
   bool is_ready() const override;
   void begin_polling() override;
-  void schedule_work() override { active_->serve_bh.schedule(); }
   bool end_polling() override;
 
   // For the publisher: shows what is finished, true if the driver wants an interrupt for it; then,

@@ -24,8 +24,6 @@ void UsedPublisher::join() {
 
 void UsedPublisher::leave(QueueRunner& runner) {
   SKIFF_CHECK(running_.empty());
-  // An interrupt may be on the ring still, and the device may go next.
-  home_.submit_sqes();
   --members_;
   std::erase(due_, &runner);
 }
@@ -41,7 +39,7 @@ void UsedPublisher::run() {
     runner->active_->publishing = false;
     if (runner->publish_used()) interrupts_.push_back(runner->index());
   }
-  if (!interrupts_.empty()) transport_.interrupt_queues(interrupts_, &home_);
+  if (!interrupts_.empty()) transport_.interrupt_queues(interrupts_);
   interrupts_.clear();
   for (QueueRunner* runner : running_) runner->published();
   running_.clear();

@@ -12,7 +12,6 @@
 #include <optional>
 #include <span>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "devices/core/guest_memory.h"
@@ -68,10 +67,8 @@ class VirtioTransport {
   // The used ring of this queue has news; whether the driver wants to know was decided by the
   // queue.
   virtual void interrupt_queue(QueueIndex queue) = 0;
-  // The same of several queues at once: one interrupt for those that share a vector. `home`: the
-  // calling thread's loop, which may send it with its turn's system call; who leaves that loop
-  // calls submit_sqes() before the transport may go. Null: at once.
-  virtual void interrupt_queues(std::span<const QueueIndex> queues, loop::EventLoop* /*home*/) {
+  // The same of several queues at once: one interrupt for those that share a vector.
+  virtual void interrupt_queues(std::span<const QueueIndex> queues) {
     for (const QueueIndex queue : queues) interrupt_queue(queue);
   }
   virtual void interrupt_config() = 0;
@@ -107,6 +104,9 @@ class VirtioDevice {
   // Thread: vCPU threads; where the machine is reset, the main loop.
   virtual void interrupt_target_changed(QueueIndex /*queue*/,
                                         std::optional<MsiMessage> /*message*/) {}
+  // The loop that the calling thread has to turn while it waits for a stop, because a queue has its
+  // home there; null: none.
+  virtual loop::EventLoop* home_of_this_thread() const { return nullptr; }
 
   // Device-specific configuration. Thread: vCPU threads, several at once. Bytes outside it read as
   // zero.
@@ -127,7 +127,7 @@ class VirtioDevice {
 
   // Of a device that offers kVirtioRingReset, while it is started. The queue is as before the start
   // (2.6.1.1) when `done` runs, on an arbitrary thread, and in any case before the end of a stop().
-  virtual void reset_queue(QueueIndex /*queue*/, std::function<void()> done) { std::move(done)(); }
+  virtual void reset_queue(QueueIndex /*queue*/, std::function<void()> done) { done(); }
   // A queue that was reset is used again, with the features of the start (2.6.1.2).
   virtual void start_queue(QueueIndex /*queue*/, const QueueLayout& /*layout*/) {}
 };

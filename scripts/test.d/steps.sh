@@ -7,8 +7,7 @@ JOBS=$(nproc)
 FUZZ_SECONDS=${SKIFF_FUZZ_SECONDS:-60}
 GUEST_REPEAT=${SKIFF_GUEST_REPEAT:-3}
 SIM_SEEDS=${SKIFF_SIM_SEEDS:-3000}
-QUEUE_SCHEDULES=${SKIFF_QUEUE_SCHEDULES:-20000}
-QUEUE_SCHEDULES_LONG=${SKIFF_QUEUE_SCHEDULES_LONG:-100000}
+QUEUE_SCHEDULES=${SKIFF_QUEUE_SCHEDULES:-100000}
 
 purpose_of() {
   case $1 in
@@ -23,8 +22,7 @@ purpose_of() {
     tidy) echo "clang-tidy" ;;
     tsan) echo "the unit tests with the thread sanitizer" ;;
     fuzz) echo "each fuzzer for $FUZZ_SECONDS s" ;;
-    schedules) echo "virtqueues: $QUEUE_SCHEDULES random schedules with threads and the thread sanitizer" ;;
-    sim) echo "injected faults: $SIM_SEEDS more seeds; virtqueues: $QUEUE_SCHEDULES_LONG schedules, with threads and without" ;;
+    sim) echo "injected faults: $SIM_SEEDS more seeds; virtqueues: $QUEUE_SCHEDULES random schedules" ;;
     guest-repeat) echo "stock guests, $GUEST_REPEAT times" ;;
     guest-long) echo "stock guests: many boots, many processors, much data" ;;
   esac
@@ -33,7 +31,7 @@ purpose_of() {
 counter_of() {
   case $1 in
     unit | asan | clang | tsan) echo ctest ;;
-    payload | guest | schedules | sim | guest-repeat | guest-long) echo gtest ;;
+    payload | guest | sim | guest-repeat | guest-long) echo gtest ;;
     *) echo none ;;
   esac
 }
@@ -110,11 +108,8 @@ in_lab_of_its_own() {
 }
 
 lab_with() {
-  local more=()
-  # Other people's back end, for those that use it.
-  [[ $1 != vhost_* ]] || more=(--file "$(command -v qemu-storage-daemon):/usr/bin/qemu-storage-daemon")
   SKIFF_PROGRAM=skiff GTEST_FILTER=$2 \
-    "$SCRIPTS_DIR/lab" --build "$ROOT_DIR/build/dev" --timeout 180 --program skiff --program "$1" "${more[@]}" -- "$1"
+    "$SCRIPTS_DIR/lab" --build "$ROOT_DIR/build/dev" --timeout 180 --program skiff --program "$1" -- "$1"
 }
 
 # The names of the tests of the program NAME that match a filter (default: all), one per line.
@@ -138,9 +133,8 @@ tests_left() {
 directly() {
   local images status=0
   images=$(mktemp -d "${TMPDIR:-/tmp}/skiff-images.XXXXXX") &&
-    "$SCRIPTS_DIR/images" kernel guest rootfs fio &&
+    "$SCRIPTS_DIR/images" kernel guest rootfs &&
     cp "$CACHE_DIR"/kernel/vmlinu[xz] "$CACHE_DIR"/guest/{modules.cpio,initrd.img} "$images/" &&
-    ln -s "$CACHE_DIR/fio/fio.img" "$images/" &&
     cp --reflink=auto --sparse=always "$CACHE_DIR/rootfs/rootfs.img" "$images/" &&
     SKIFF_IMAGES=$images SKIFF_PROGRAM=skiff PATH=$ROOT_DIR/build/dev/bin:$PATH sh -c "$(run_programs "$@")" || status=$?
   rm -rf "$images"
@@ -183,11 +177,7 @@ guest_tests() {
     emulated) echo "in the lab: this machine's KVM emulates guest kernels, so that stock ones do not boot" ;;
     none) echo "in the lab: /dev/kvm cannot be used here (build/dev/bin/skiff doctor says why)" ;;
   esac
-  if [[ $kind == full ]]; then
-    directly "${names[@]}"
-  else
-    "$SCRIPTS_DIR/images" rootfs fio && in_lab "$per_lab" "${names[@]}"
-  fi
+  if [[ $kind == full ]]; then directly "${names[@]}"; else in_lab "$per_lab" "${names[@]}"; fi
 }
 
 step_guest() { guest_tests '*_guest_tests' 12; }
@@ -214,35 +204,10 @@ step_tidy() {
       "^$ROOT_DIR/(loop|block|devices|firmware|vmm|tests)/.*\.cc\$"
 }
 
-# So many schedules of tests/sim with real threads, under the thread sanitizer, on all processors at once, each from a
-# random seed on. Builds no more than that test.
-thread_schedules() {
-  local each=$((($1 + JOBS - 1) / JOBS)) name=QueueThreadSimTest job status failed=0 jobs=()
-  say "building sim_tests of preset tsan"
-  run_logged "$LOGS_DIR/configure-tsan.log" cmake --preset tsan &&
-    run_logged "$LOGS_DIR/build-sim-tsan.log" cmake --build --preset tsan --target sim_tests -j "$JOBS" || return 1
-  for ((job = 0; job < JOBS; ++job)); do
-    SKIFF_THREAD_SCHEDULES=$each "$ROOT_DIR/build/tsan/bin/sim_tests" --gtest_filter="$name.*" \
-      >"$LOGS_DIR/schedules-$job.log" 2>&1 &
-    jobs+=($!)
-  done
-  for job in "${!jobs[@]}"; do
-    wait "${jobs[job]}" && status=0 || status=$?
-    echo "## run $name" && cat "$LOGS_DIR/schedules-$job.log" && echo "## status $status of $name"
-    [[ $status == 0 ]] || failed=1
-  done
-  return "$failed"
-}
-
-step_schedules() { thread_schedules "$QUEUE_SCHEDULES"; }
-
 step_sim() {
-  local failed=0
   build_preset dev || return 1
-  SKIFF_SIM_SEEDS=$SIM_SEEDS SKIFF_QUEUE_SCHEDULES=$QUEUE_SCHEDULES_LONG \
-    PATH=$ROOT_DIR/build/dev/bin:$PATH sh -c "$(run_programs sim_tests)" || failed=1
-  thread_schedules "$QUEUE_SCHEDULES_LONG" || failed=1
-  return "$failed"
+  SKIFF_SIM_SEEDS=$SIM_SEEDS SKIFF_QUEUE_SCHEDULES=$QUEUE_SCHEDULES SKIFF_THREAD_SCHEDULES=2000 \
+    PATH=$ROOT_DIR/build/dev/bin:$PATH sh -c "$(run_programs sim_tests)"
 }
 
 # One fuzzer, its output shown at its end: several run at once. New inputs go into the build folder; the seeds stay as

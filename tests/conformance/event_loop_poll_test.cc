@@ -38,7 +38,6 @@ class EventLoopPollTest : public EventLoopTest {
       ++begun;
       polling = true;
     }
-    void schedule_work() override { half.schedule(); }
     bool end_polling() override {
       polling = false;
       if (on_end) on_end();
@@ -89,49 +88,12 @@ TEST_P(EventLoopPollTest, WorkThatComesWhileItLooksRunsWithoutASleep) {
   EXPECT_TRUE(manual().run_once(EventLoop::Wait::kUntilEvent));
   EXPECT_EQ(poller.runs, 1);
   EXPECT_EQ(poller.begun, 1);
-  // There will be more soon: no reason to be notified in between.
-  EXPECT_TRUE(poller.polling);
+  EXPECT_FALSE(poller.polling);
   const LoopCounters after = manual().counters();
   EXPECT_EQ(after.sleeps, before.sleeps);
   EXPECT_EQ(after.poll_hits, before.poll_hits + 1);
   EXPECT_EQ(after.poll_misses, before.poll_misses);
   EXPECT_GE(after.poll_spun_ns, before.poll_spun_ns + 200);
-}
-
-TEST_P(EventLoopPollTest, WhatHasNoNotificationsIsLookedAtInBusyTurnsToo) {
-  FakePoller poller(*this);
-  teach(poller, 1'000);
-  int looks = 0;
-  poller.on_look = [&] {
-    clock_.advance_ns(10);
-    poller.ready = ++looks > 20;
-  };
-  EXPECT_TRUE(manual().run_once(EventLoop::Wait::kUntilEvent));
-  poller.on_look = {};
-  ASSERT_TRUE(poller.polling);
-  // A loop that always has something to run never spins.
-  BottomHalf busy(manual(), Priority::kSubmission, [&busy] { busy.schedule(); });
-  busy.schedule();
-  for (int round = 2; round < 10; ++round) {
-    poller.ready = true;
-    manual().run_once(EventLoop::Wait::kUntilEvent);
-    EXPECT_EQ(poller.runs, round);
-  }
-  EXPECT_EQ(poller.begun, 1);
-}
-
-TEST_P(EventLoopPollTest, TimerThatIsDueDoesNotEndPolling) {
-  FakePoller poller(*this);
-  teach(poller, 1'000'000);
-  int expired = 0;
-  Timer timer(manual(), Priority::kDevice, [&expired] { ++expired; });
-  timer.arm_after(5'000);
-  poller.on_look = [&] {
-    if (poller.polling) clock_.advance_ns(1'000);
-  };
-  EXPECT_TRUE(manual().run_once(EventLoop::Wait::kUntilEvent));
-  EXPECT_EQ(expired, 1);
-  EXPECT_TRUE(poller.polling);
 }
 
 TEST_P(EventLoopPollTest, SpinThatFindsNothingEndsPollingBeforeItSleeps) {
@@ -267,7 +229,6 @@ class LittleQueue final : public Poller {
 
   bool is_ready() const override { return offered_.load() != served_.load(); }
   void begin_polling() override { wants_notification_.store(false); }
-  void schedule_work() override { half_.schedule(); }
   bool end_polling() override {
     wants_notification_.store(true);
     if (!is_ready()) return false;

@@ -8,9 +8,8 @@ skiff_test(blk_tests
     virtio/blk/blk_poll_test.cc
     virtio/blk/blk_queue_test.cc
     virtio/blk/blk_queues_test.cc
-    virtio/blk/blk_vcpu_test.cc
     virtio/blk/virtio_blk_test.cc
-  LINK skiff_virtio_testing skiff_virtio_transport)
+  LINK skiff_virtio_testing)
 
 # Counts every allocation and lock of the process, by operators that the thread sanitizer has for itself.
 if(NOT SKIFF_SANITIZE MATCHES "thread")

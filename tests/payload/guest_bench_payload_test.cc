@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -45,9 +44,6 @@ class GuestBench : public ::testing::Test {
     if (!json.is_object() || json["guests"].empty() || json["guests"][0]["rounds"].empty())
       return nlohmann::json::parse(kNothing);
     return json;
-  }
-  static bool qemu_is_here() {
-    return std::system("command -v qemu-system-x86_64 >/dev/null") == 0;
   }
   std::string pattern_disk() {
     std::vector<std::byte> bytes(kDiskBytes);
@@ -88,9 +84,6 @@ INSTANTIATE_TEST_SUITE_P(
                       Machine{"PciIndirect", {"--indirect"}},
                       Machine{"MmioPolling", {"--bus", "mmio"}},
                       Machine{"MmioInterrupts", {"--bus", "mmio", "--completion", "irq"}},
-                      Machine{"FourQueuesOverMmio", {"--bus", "mmio", "--cpus", "4"}},
-                      Machine{"TwoQueuesAndOneLine",
-                              {"--bus", "mmio", "--cpus", "2", "--completion", "irq"}},
                       Machine{"FourProcessorsOneQueue", {"--cpus", "4", "--queues", "1"}}),
     [](const auto& param) { return param.param.name; });
 
@@ -100,36 +93,6 @@ TEST_F(GuestBench, AtARateSendsThatManyRequests) {
   const auto reads = json["guests"][0]["rounds"][0]["reads"].get<uint64_t>();
   EXPECT_GE(reads, 95u);
   EXPECT_LE(reads, 101u);
-}
-
-TEST_F(GuestBench, ATimerInTheGuestTellsHowLateItComes) {
-  const auto json = json_of(bench("null:size=1G,latency=30us", {"--timer", "500", "--completion",
-                                                                "irq", "--depth", "4", "--json"}));
-  const auto& late = json["guests"][0]["timer_lat_ns"];
-  ASSERT_TRUE(late.is_object());
-  EXPECT_GT(late["max"].get<int64_t>(), 0);
-  EXPECT_GE(late["max"].get<int64_t>(), late["p50"].get<int64_t>());
-}
-
-// Where there is a QEMU: scripts/test runs these on this machine unless it has no /dev/kvm.
-TEST_F(GuestBench, QemuServesTheSameGuestBesideSkiff) {
-  if (!qemu_is_here()) GTEST_SKIP() << "no qemu-system-x86_64";
-  for (const Arguments& machine :
-       {Arguments{"--completion", "irq"}, Arguments{"--bus", "mmio"}, Arguments{"--cpus", "2"}}) {
-    const auto json = json_of(bench(
-        pattern_disk(),
-        guest::operator+(machine, {"--vmm", "skiff,qemu", "--rounds", "1", "--verify", "--depth",
-                                   "4", "--rw", "randrw", "--overwrite", "--json"})));
-    ASSERT_EQ(json["guests"].size(), 2u);
-    for (const auto& guest : json["guests"]) {
-      EXPECT_FALSE(guest.contains("error")) << guest["error"];
-      EXPECT_GT(guest["iops"].get<double>(), 0) << guest["name"];
-      EXPECT_FALSE(guest["histogram_ns"].get<std::string>().empty());
-    }
-    EXPECT_EQ(json["guests"][1]["vmm"], "qemu");
-    const auto bytes = dir_.read_file("pattern.img");
-    EXPECT_TRUE(is_pattern(bytes.data(), bytes.size(), 0));
-  }
 }
 
 TEST_F(GuestBench, OtherDataThanThePatternIsToldWithItsSector) {

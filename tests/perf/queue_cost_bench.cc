@@ -22,15 +22,11 @@
 #include <vector>
 
 #include "block/block_channel.h"
-#include "block/io_engine.h"
 #include "block/open_image.h"
-#include "devices/core/guest_memory.h"
 #include "devices/testing/fake_guest_memory.h"
 #include "devices/testing/fake_transport.h"
 #include "devices/testing/guest_driver.h"
-#include "devices/virtio/blk/queue_home.h"
 #include "devices/virtio/blk/virtio_blk.h"
-#include "devices/virtio/virtio_device.h"
 #include "loop/event_loop.h"
 #include "loop/unique_fd.h"
 #include "loop/worker_pool.h"

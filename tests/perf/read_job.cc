@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "block/file_device.h"
-#include "block/io_device.h"
 #include "block/io_engine.h"
 #include "block/request_fixup.h"
 #include "loop/unique_fd.h"

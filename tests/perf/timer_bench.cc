@@ -6,17 +6,18 @@
 //
 // The loop that does nothing else is beside it: what is late there is late by the machine.
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "block/file_device.h"
 #include "block/io_device.h"
 #include "block/io_engine.h"
 #include "block/null_device.h"

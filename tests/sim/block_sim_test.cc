@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <list>
 #include <memory>
 #include <optional>
@@ -39,7 +40,6 @@
 #include "loop/testing/manual_loop.h"
 #include "loop/unique_fd.h"
 #include "loop/worker_pool.h"
-#include "tests/sim/environment.h"
 #include "tests/sim/sector_model.h"
 #include "tests/temp_dir.h"
 
@@ -321,6 +321,12 @@ class Simulation final : private block::DrainParty {
   uint32_t in_flight_ = 0;
   Stamp next_stamp_ = 1;
 };
+
+std::optional<uint64_t> environment(const char* name) {
+  const char* text = std::getenv(name);
+  if (text == nullptr) return std::nullopt;
+  return std::strtoull(text, nullptr, 10);
+}
 
 TEST(BlockSimTest, EveryReadFindsWhatItMayAndEveryRequestEnds) {
   loop::set_log_level(loop::LogLevel::kOff);

@@ -84,12 +84,7 @@ bool QueueSlots::offer(bool write, GuestDriver::Placement placement) {
 }
 
 std::optional<std::string> QueueSlots::collect() {
-  while (true) {
-    const auto used = driver_->collect();
-    if (!used) {
-      if (driver_->enable_interrupts()) continue;
-      return std::nullopt;
-    }
+  while (const auto used = driver_->collect()) {
     const auto found = std::ranges::find_if(
         slots_, [&](const Slot& slot) { return slot.busy && slot.head == used->head; });
     if (found == slots_.end()) return fmt::format("head {} was answered unasked", used->head);
@@ -97,6 +92,7 @@ std::optional<std::string> QueueSlots::collect() {
     if (status == kUntouched) return fmt::format("head {} was used without a status", used->head);
     if (auto wrong = finish(*found, status)) return wrong;
   }
+  return std::nullopt;
 }
 
 std::optional<std::string> QueueSlots::settle() {

@@ -37,7 +37,7 @@ class QueueSlots {
   bool offer(bool write, devices::GuestDriver::Placement placement);
   devices::GuestDriver& driver() { return *driver_; }
 
-  // Takes what is finished and asks for an interrupt for more; nothing, or what is wrong with it.
+  // Takes what is finished; nothing, or what is wrong with it.
   std::optional<std::string> collect();
   // The queue was reset or stopped: what was not finished has happened, or has not been begun.
   std::optional<std::string> settle();

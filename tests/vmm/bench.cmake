@@ -23,11 +23,3 @@ skiff_test(disk_bench_end_to_end_tests
     bench/disk_bench_end_to_end_test.cc
   LINK skiff_bench skiff_guest_testing)
 add_dependencies(disk_bench_end_to_end_tests skiff)
-
-# The same with back ends of other processes.
-skiff_test(queues_end_to_end_tests
-  SOURCES
-    ../block/nbd/server_process.cc
-    bench/queues_end_to_end_test.cc
-  LINK skiff_guest_testing nlohmann_json::nlohmann_json)
-add_dependencies(queues_end_to_end_tests skiff)

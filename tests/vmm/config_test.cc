@@ -13,8 +13,6 @@
 #include "loop/check.h"
 #include "loop/result.h"
 #include "vmm/config/config_file.h"
-#include "vmm/config/disk_config.h"
-#include "vmm/config/field_values.h"
 #include "vmm/config/machine_config.h"
 #include "vmm/config/option_text.h"
 
@@ -231,21 +229,6 @@ struct BadFile {
   const char* expected;
 };
 class BadConfigFile : public ::testing::TestWithParam<BadFile> {};
-
-TEST(ConfigFile, NestingIsBoundedWhateverTheCommentsHold) {
-  MachineConfig config;
-  for (const char* before : {"", "/* \" */", "// \"\n", "// \"\r"}) {
-    const auto refused = apply_config_text(config, before + std::string(100'000, '['));
-    ASSERT_FALSE(refused);
-    EXPECT_NE(refused.error().message().find("more than 16 brackets within each other"),
-              std::string::npos)
-        << before;
-  }
-  const std::string brackets(100, '[');
-  EXPECT_TRUE(apply_config_text(
-      config, "{/* " + brackets + " */ \"cmdline\": \"" + brackets + "\" // " + brackets + "\n}"));
-  EXPECT_EQ(config.cmdline, brackets);
-}
 
 TEST_P(BadConfigFile, NamesWhatIsWrong) {
   MachineConfig config;

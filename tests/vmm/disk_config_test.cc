@@ -14,6 +14,7 @@
 #include "loop/result.h"
 #include "vmm/config/config_file.h"
 #include "vmm/config/machine_config.h"
+#include "vmm/config/option_text.h"
 
 namespace skiff::vmm {
 namespace {

@@ -4,15 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "block/block_channel.h"
 #include "block/open_image.h"
 #include "devices/core/guest_memory.h"
 #include "devices/virtio/blk/virtio_blk.h"
@@ -21,7 +18,6 @@
 #include "loop/testing/manual_loop.h"
 #include "vmm/config/disk_config.h"
 #include "vmm/config/machine_config.h"
-#include "vmm/disk_activity.h"
 #include "vmm/placement/queue_placer.h"
 
 namespace skiff::vmm {
@@ -42,14 +38,12 @@ class DiskThreadsTest : public ::testing::Test {
     config.submit = submit;
     return config;
   }
-  void create(uint32_t vcpus, std::vector<DiskConfig> disks,
-              std::vector<IothreadConfig> iothreads = {}) {
+  void create(uint32_t vcpus, std::vector<DiskConfig> disks) {
     MachineConfig config;
-    config.iothreads = std::move(iothreads);
     config.cpus.count = vcpus;
     config.disks = std::move(disks);
-    std::vector<uint32_t> apic_ids(vcpus);
-    std::iota(apic_ids.begin(), apic_ids.end(), 0U);
+    std::vector<uint32_t> apic_ids;
+    for (uint32_t i = 0; i < vcpus; ++i) apic_ids.push_back(i);
     threads_ = std::make_unique<DiskThreads>(config, std::move(apic_ids), main_.loop());
   }
   loop::Result<devices::VirtioBlk*> add(const DiskConfig& config) {
@@ -111,22 +105,6 @@ TEST_F(DiskThreadsTest, ModeIsChangedWhileThereAreDisks) {
   EXPECT_EQ(threads_->activity(**device).queues[1].home, "io0");
   EXPECT_EQ(threads_->activity(**device).queues[1].mode, "poll");
   EXPECT_EQ(threads_->activity(**device).submit, "poll");
-}
-
-TEST_F(DiskThreadsTest, ModeThatTheDisksOptionsExcludeIsRefusedAsOnTheCommandLine) {
-  DiskConfig config = disk(DiskSubmit::kIothread);
-  config.iothreads = {"io0"};
-  create(2, {config}, {IothreadConfig{.id = "io0", .poll_max_us = 0u}});
-  const auto device = add(config);
-  ASSERT_TRUE(device) << device.error().message();
-  ASSERT_TRUE(threads_->set_vcpus(vcpus_with(&vcpu_.loop(), 2)));
-  const auto vcpu = threads_->set_submit(**device, DiskSubmit::kVcpu);
-  ASSERT_FALSE(vcpu);
-  EXPECT_THAT(vcpu.error().message(), HasSubstr("submit=vcpu and iothreads= exclude each other"));
-  const auto poll = threads_->set_submit(**device, DiskSubmit::kPoll);
-  ASSERT_FALSE(poll);
-  EXPECT_THAT(poll.error().message(), HasSubstr("which poll-max-us=0 keeps from polling"));
-  EXPECT_EQ(threads_->activity(**device).submit, "iothread");
 }
 
 TEST_F(DiskThreadsTest, FirstDiskMayComeLater) {

@@ -89,11 +89,6 @@ class PciDiskDriver {
     loop.run_until_idle();
     return rang;
   }
-  // Where the doorbell is a register and no eventfd: the vCPU that writes serves the queue itself.
-  void ring_by_exit(loop::ManualLoop& loop) const {
-    EXPECT_TRUE(pci_.write_memory(doorbell_, 2, 0));
-    loop.run_until_idle();
-  }
   int status(devices::GuestAddress at) const {
     return memory_.memory().load<uint8_t>(at).value_or(0xff);
   }

@@ -93,8 +93,7 @@ class ReadChain : loop::RingOperation {
     const bool right = loop_.is_current() && result == int32_t{kBlockBytes} &&
                        buffer_.get()[17] == static_cast<uint8_t>(block_ % kBlocks);
     if (on_read) on_read();
-    if (left_ > 0) --left_;
-    if (left_ > 0) submit();
+    if (left_ > 0 && --left_ > 0) submit();
     ++(right ? done_here_ : wrong_);  // Last: the test may end now.
   }
 

@@ -2,6 +2,7 @@
 // What a vCPU's own loop does for the thread: completions, messages and timers end KVM_RUN, and a
 // vCPU out of the guest still turns.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>

@@ -3,16 +3,21 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <utility>
 #include <vector>
 
+#include "devices/core/bus.h"
+#include "loop/check.h"
+#include "loop/event_loop.h"
 #include "loop/result.h"
 #include "tests/vmm/kvm/payload_test_guest.h"
 #include "tests/vmm/vcpu_thread_fixture.h"

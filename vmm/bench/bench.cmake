@@ -12,7 +12,6 @@ skiff_library(skiff_bench
     bench/disk_bench_options.cc
     bench/disk_job.cc
     bench/disk_turn.cc
-    bench/driver_options.cc
     bench/guest/bench_payload.cc
     bench/guest/guest_bench.cc
     bench/guest/guest_command.cc
@@ -37,5 +36,5 @@ skiff_library(skiff_bench
     bench/thread_usage.cc
     bench/tsc_rate.cc
     doctor_disk.cc
-  LINK skiff_services skiff_block skiff_virtio skiff_vhost_user skiff_statistics)
+  LINK skiff_services skiff_block skiff_virtio skiff_vhost_user)
 add_dependencies(skiff_bench skiff_bench_payload)

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "vmm/bench/bench_output.h"
 
-#include <unistd.h>
-
 #include <cstdint>
 #include <cstdio>
 #include <fstream>
@@ -24,16 +22,8 @@ int fail_bench(const loop::Error& error) {
   return fail_bench(error.message(), run_failed ? kExitBenchFailed : kExitUsage);
 }
 
-bool can_write(const std::string& path) {
-  const bool was_there = ::access(path.c_str(), F_OK) == 0;
-  if (!std::ofstream(path, std::ios::app)) return false;
-  // Whoever breaks off leaves no empty file behind.
-  if (!was_there) ::unlink(path.c_str());
-  return true;
-}
-
 bool can_write_plot(const std::string& name) {
-  if (name.empty() || can_write(name)) return true;
+  if (name.empty() || std::ofstream(name, std::ios::app)) return true;
   fail_bench("--plot " + name + ": cannot be written", kExitUsage);
   return false;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// What `skiff bench` and `skiff experiment` do with their results once they have them.
+// What `skiff bench guest` and `skiff bench queues` do with their results once they have them.
 //
 // Thread: one, that of the command. Functions give the command's exit status.
 #pragma once
@@ -17,9 +17,7 @@ inline constexpr int kExitBenchFailed = 1;
 int fail_bench(const std::string& message, int status);
 // Of one that could not begin, or that broke off: only what the disk did is no fault of the words.
 int fail_bench(const loop::Error& error);
-// Before minutes of measuring: can the file be written? What is in it stays as it is.
-bool can_write(const std::string& path);
-// The same for a picture, with the message. Nothing named is fine.
+// Before minutes of measuring: can the picture be written? Nothing named is fine.
 bool can_write_plot(const std::string& name);
 void show_round(const std::string& name, uint32_t round, double iops);
 // The text on stdout, and the picture, if one has a name, into its file.

@@ -100,18 +100,14 @@ Result<void> take_engines(std::vector<IoEngineKind>& target, std::string_view te
   });
 }
 
-Result<void> take_seconds(int64_t& target_ns, std::string_view option, const std::string& text) {
+Result<void> take_duration(int64_t& target, const std::string& text) {
   double seconds = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
   const bool number = error == std::errc() && end == text.data() + text.size();
   if (!number || !(seconds >= kDurationMinSeconds) || seconds > kDurationMaxSeconds)
-    return refused_word(option, text, "seconds, 0.01 to 86400");
-  target_ns = static_cast<int64_t>(seconds * 1e9);
+    return refused_word("duration", text, "seconds, 0.01 to 86400");
+  target = static_cast<int64_t>(seconds * 1e9);
   return {};
-}
-
-Result<void> take_duration(int64_t& target, const std::string& text) {
-  return take_seconds(target, "duration", text);
 }
 
 Result<void> take_pattern(AccessPattern& target, std::string_view text) {
@@ -120,14 +116,6 @@ Result<void> take_pattern(AccessPattern& target, std::string_view text) {
   if (pattern == kPatterns.end())
     return refused_word("rw", text, "read, write, randread, randwrite or randrw");
   target = pattern->second;
-  return {};
-}
-
-Result<void> take_choice(bool& target, std::string_view option, std::string_view text,
-                         std::string_view no, std::string_view yes) {
-  if (text != no && text != yes)
-    return refused_word(option, text, fmt::format("{} or {}", no, yes));
-  target = text == yes;
   return {};
 }
 
@@ -145,20 +133,6 @@ Result<void> take_size(uint64_t& target, const std::string& text, uint64_t block
     return refused_word("size", text, "at least one block, like 512M or 4G");
   target = *size;
   return {};
-}
-
-Result<void> take_rounds(uint32_t& rounds, const std::string& text, size_t contestants) {
-  constexpr uint32_t kRoundsOfSeveral = 5;
-  rounds = contestants > 1 ? kRoundsOfSeveral : 1;
-  return take_optional(rounds, "rounds", text, kBenchRoundsMax);
-}
-
-Result<void> check_buffers(uint64_t bytes, std::string_view third_option) {
-  if (bytes <= kBenchBuffersMax) return {};
-  return Error(ErrorKind::kInvalidArgument,
-               fmt::format("--bs, --depth and --{} ask for {} MiB of buffers; {} MiB are allowed: "
-                           "lower one of the three",
-                           third_option, bytes >> 20, kBenchBuffersMax >> 20));
 }
 
 Result<void> check_queue_depth(uint32_t depth, uint16_t queue_size, bool indirect) {

@@ -5,7 +5,6 @@
 // allowed.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -35,23 +34,13 @@ loop::Result<void> take_optional(T& target, std::string_view option, std::string
 std::optional<uint64_t> bench_size(std::string_view text);
 loop::Result<void> take_block_bytes(uint64_t& target, std::string_view text, uint64_t max);
 loop::Result<void> take_engines(std::vector<block::IoEngineKind>& target, std::string_view text);
-loop::Result<void> take_seconds(int64_t& target_ns, std::string_view option,
-                                const std::string& text);
 loop::Result<void> take_duration(int64_t& target, const std::string& text);
 loop::Result<void> take_pattern(AccessPattern& target, std::string_view text);
-// One word of two.
-loop::Result<void> take_choice(bool& target, std::string_view option, std::string_view text,
-                               std::string_view no, std::string_view yes);
 // A power of two from 4 to 1024 (virtio 1.2, 2.7, and what the devices here allow); nothing given
 // leaves the target.
 loop::Result<void> take_queue_size(uint16_t& target, const std::string& text);
 // How much of the disk is used: at least one block. Nothing given: all of it.
 loop::Result<void> take_size(uint64_t& target, const std::string& text, uint64_t block_bytes);
-// How often each takes its turn: one alone needs none to be fair, several drift apart with the
-// host's other work.
-loop::Result<void> take_rounds(uint32_t& rounds, const std::string& text, size_t contestants);
-// Are so many bytes of buffers possible, --bs times --depth times the third option?
-loop::Result<void> check_buffers(uint64_t bytes, std::string_view third_option);
 // Has a virtqueue room for so many requests?
 loop::Result<void> check_queue_depth(uint32_t depth, uint16_t queue_size, bool indirect);
 // Of a picture: opened for writing, so a slip must not cost a disk.

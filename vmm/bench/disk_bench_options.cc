@@ -16,7 +16,8 @@ using loop::Error;
 using loop::ErrorKind;
 using loop::Result;
 
-constexpr uint64_t kBlockMax = uint64_t{256} << 20;
+// One engine needs no turns to be fair; several drift apart with the host's other work.
+constexpr uint32_t kRoundsOfSeveral = 5;
 
 // The limits of the disk itself, as iops= and bps= of a machine's disk.
 Result<void> take_limits(block::ThrottleLimits& limits, const DiskBenchWords& words) {
@@ -30,8 +31,25 @@ Result<void> take_limits(block::ThrottleLimits& limits, const DiskBenchWords& wo
   return {};
 }
 
+Result<void> take_sizes(DiskBenchOptions& options, const DiskBenchWords& words) {
+  constexpr uint64_t kBlockMax = uint64_t{256} << 20;
+  SKIFF_RETURN_IF_ERROR(take_block_bytes(options.block_bytes, words.bs, kBlockMax));
+  if (words.size.empty()) return {};
+  const auto size = bench_size(words.size);
+  if (!size || *size < options.block_bytes)
+    return refused_word("size", words.size, "at least one block, like 512M or 4G");
+  options.size_bytes = *size;
+  return {};
+}
+
 Result<void> check_together(const DiskBenchOptions& options) {
-  SKIFF_RETURN_IF_ERROR(check_buffers(options.block_bytes * options.depth * options.jobs, "jobs"));
+  const uint64_t buffers = options.block_bytes * options.depth * options.jobs;
+  if (buffers > kBenchBuffersMax) {
+    return Error(ErrorKind::kInvalidArgument,
+                 fmt::format("--bs, --depth and --jobs ask for {} MiB of buffers; {} MiB are "
+                             "allowed: lower one of the three",
+                             buffers >> 20, kBenchBuffersMax >> 20));
+  }
   if (options.rate != 0 && options.rate < options.jobs) {
     return Error(ErrorKind::kInvalidArgument,
                  fmt::format("--rate {}: less than one I/O a second for each of {} jobs",
@@ -53,15 +71,18 @@ Result<DiskBenchOptions> parse_disk_bench(const DiskBenchWords& words) {
     return Error(ErrorKind::kInvalidArgument, "bench disk: no FILE to measure");
 
   SKIFF_RETURN_IF_ERROR(take_pattern(options.pattern, words.rw));
-  SKIFF_RETURN_IF_ERROR(take_block_bytes(options.block_bytes, words.bs, kBlockMax));
-  SKIFF_RETURN_IF_ERROR(take_size(options.size_bytes, words.size, options.block_bytes));
+  SKIFF_RETURN_IF_ERROR(take_sizes(options, words));
   SKIFF_RETURN_IF_ERROR(take_number(options.depth, "depth", words.depth, kBenchDepthMax));
   SKIFF_RETURN_IF_ERROR(take_number(options.jobs, "jobs", words.jobs, kBenchJobsMax));
   SKIFF_RETURN_IF_ERROR(take_engines(options.engines, words.engines));
   SKIFF_RETURN_IF_ERROR(take_duration(options.duration_ns, words.duration));
-  SKIFF_RETURN_IF_ERROR(take_rounds(options.rounds, words.rounds, options.engines.size()));
-  SKIFF_RETURN_IF_ERROR(take_optional(options.rate, "rate", words.rate, kBenchRateMax));
-  SKIFF_RETURN_IF_ERROR(take_optional(options.share_rate, "share", words.share, kBenchRateMax));
+  options.rounds = options.engines.size() > 1 ? kRoundsOfSeveral : 1;
+  if (!words.rounds.empty())
+    SKIFF_RETURN_IF_ERROR(take_number(options.rounds, "rounds", words.rounds, kBenchRoundsMax));
+  if (!words.rate.empty())
+    SKIFF_RETURN_IF_ERROR(take_number(options.rate, "rate", words.rate, kBenchRateMax));
+  if (!words.share.empty())
+    SKIFF_RETURN_IF_ERROR(take_number(options.share_rate, "share", words.share, kBenchRateMax));
   SKIFF_RETURN_IF_ERROR(take_limits(options.throttle, words));
   SKIFF_RETURN_IF_ERROR(check_together(options));
   return options;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "vmm/bench/queues_bench.h"
 
-#include <sys/types.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,7 +14,6 @@
 #include <vector>
 
 #include "block/null_device.h"
-#include "devices/core/guest_memory.h"
 #include "devices/vhost_user/frontend.h"
 #include "devices/virtio/blk/queue_home.h"
 #include "devices/virtio/virtio_device.h"
@@ -234,7 +232,6 @@ Result<std::vector<QueuesResult>> run_queues(
                        !block::NullDevice::is_null_path(options.path);
   if (guarded) SKIFF_RETURN_IF_ERROR(may_overwrite_file(options.path, options.size_bytes));
   std::vector<QueuesResult> results;
-  results.reserve(options.contestants.size());
   for (const QueuesContestant& contestant : options.contestants)
     results.push_back({.name = contestant.name(),
                        .drivers_serve = contestant.socket.empty() &&
@@ -247,7 +244,7 @@ Result<std::vector<QueuesResult>> run_queues(
       QueuesRun run(options, options.contestants[at], round, options.duration_ns / options.rounds);
       auto sample = run.measure([] {}, [] {});
       if (!sample) {
-        result.error = sample.error();
+        result.error = sample.error().message();
         continue;
       }
       on_run(result.name, round, sample->iops());
@@ -257,9 +254,7 @@ Result<std::vector<QueuesResult>> run_queues(
   for (size_t i = 0; i < results.size(); ++i) count(options, i, results[i]);
   const auto failed = [](const QueuesResult& result) { return result.rounds.empty(); };
   if (std::ranges::all_of(results, failed))
-    return results[0]
-        .error.value_or(Error(ErrorKind::kIo, "No results"))
-        .with_context(results[0].name);
+    return Error(ErrorKind::kIo, results[0].name + ": " + results[0].error.value_or("no results"));
   return results;
 }
 

@@ -44,7 +44,7 @@ struct QueuesResult {
   bool drivers_serve = false;
   std::vector<QueuesSample> rounds;
   std::optional<double> syscalls;  // For each request, of this process, drivers included.
-  std::optional<loop::Error> error;
+  std::optional<std::string> error;
 };
 
 bool is_driver_thread(const std::string& name);

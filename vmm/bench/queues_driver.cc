@@ -15,7 +15,6 @@
 #include <utility>
 #include <vector>
 
-#include "devices/vhost_user/frontend.h"
 #include "loop/event_loop.h"
 #include "loop/event_notifier.h"
 #include "loop/result.h"
@@ -33,6 +32,10 @@ using loop::Result;
 // Counted by the eventfd itself, however many there were since the last look.
 uint64_t take_interrupts(const loop::EventNotifier& call) {
   uint64_t count = 0;
+  const pollfd has_some = {.fd = call.fd(), .events = POLLIN, .revents = 0};
+  pollfd asked = has_some;
+  // The descriptor blocks: others may want it so.
+  if (::poll(&asked, 1, 0) != 1) return 0;
   if (::read(call.fd(), &count, sizeof(count)) != sizeof(count)) return 0;
   return count;
 }
@@ -57,8 +60,7 @@ Result<void> QueuesDriver::start_threads() {
   for (uint32_t i = 0; i < options_.threads; ++i) {
     auto driver = std::make_unique<Driver>();
     driver->index = i;
-    // As a virtual machine monitor would hand it out.
-    auto call = devices::VhostUserFrontend::create_call_eventfd();
+    auto call = loop::EventNotifier::create();
     if (!call) return call.error();
     driver->call = std::make_unique<loop::EventNotifier>(*std::move(call));
     if (options_.with_loops) {
@@ -96,7 +98,6 @@ bool QueuesDriver::place(DriverMemory& memory,
 
 std::vector<TargetQueue> QueuesDriver::queues() const {
   std::vector<TargetQueue> queues;
-  queues.reserve(options_.queues);
   for (uint32_t queue = 0; queue < options_.queues; ++queue)
     queues.push_back({jobs_[queue]->places(), drivers_[queue % options_.threads]->call->fd()});
   return queues;

@@ -22,7 +22,6 @@
 #include "vmm/bench/histogram_text.h"
 #include "vmm/bench/queues_bench.h"
 #include "vmm/bench/queues_options.h"
-#include "vmm/bench/statistics.h"
 #include "vmm/bench/thread_usage.h"
 
 namespace skiff::vmm {
@@ -81,46 +80,23 @@ Summary summarise(const QueuesResult& result) {
   return summary;
 }
 
-// Of two devices of the same rounds, with its interval; nothing for the first beside itself.
-template <typename ValueOf>
-std::string ratio_text(const QueuesResult& one, const QueuesResult& other, ValueOf value_of) {
-  if (&one == &other) return "";
-  std::vector<double> ones;
-  std::vector<double> others;
-  const size_t rounds = std::min(one.rounds.size(), other.rounds.size());
-  for (size_t i = 0; i < rounds; ++i) {
-    ones.push_back(value_of(one, one.rounds[i]));
-    others.push_back(value_of(other, other.rounds[i]));
-  }
-  if (rounds == 0 || median_of(others) <= 0) return "?";
-  const Interval ratio = ratio_interval(ones, others);
-  return fmt::format("{:.2f} ({:.2f} to {:.2f})", ratio.middle, ratio.low, ratio.high);
-}
-
-std::string row(const QueuesResult& result, const QueuesResult& first) {
+std::string row(const QueuesResult& result) {
   if (result.rounds.empty())
-    return fmt::format("| {} | failed: {} |\n", result.name,
-                       result.error ? result.error->message() : "");
+    return fmt::format("{:<28} failed: {}\n", result.name, result.error.value_or(""));
   const Summary summary = summarise(result);
-  const auto iops = [](const QueuesResult&, const QueuesSample& round) { return round.iops(); };
-  const auto cost = [](const QueuesResult& of, const QueuesSample& round) {
-    return round.serving_ns(of.drivers_serve);
-  };
   return fmt::format(
-      "| {} | {:.0f} ({:.0f} to {:.0f}) | {} | {:.1f} | {:.1f} | {:.1f} | {:.1f} | {:.2f} ({:.2f} "
-      "to {:.2f}) | {} | {:.3f} | {:.3f} | {:.3f} | {} |\n",
-      result.name, summary.iops.median, summary.iops.least, summary.iops.most,
-      ratio_text(result, first, iops), us(summary.latency.mean_ns()),
+      "{:<28} {:>9.0f} {:>8.1f} {:>8.1f} {:>8.1f} {:>9.1f} {:>9.2f} {:>7.3f} {:>7.3f} {:>7.3f} "
+      "{:>8}\n",
+      result.name, summary.iops.median, us(summary.latency.mean_ns()),
       us(summary.latency.percentile_ns(50)), us(summary.latency.percentile_ns(99)),
-      us(summary.latency.percentile_ns(99.9)), us(summary.serving_ns.median),
-      us(summary.serving_ns.least), us(summary.serving_ns.most), ratio_text(result, first, cost),
-      summary.sleeps, summary.kicks, summary.interrupts,
+      us(summary.latency.percentile_ns(99.9)), us(summary.serving_ns.median), summary.sleeps,
+      summary.kicks, summary.interrupts,
       result.syscalls ? fmt::format("{:.3f}", *result.syscalls) : "?");
 }
 
 std::string threads_line(const QueuesResult& result) {
   const QueuesSample& round = result.rounds.back();
-  std::string text = "- " + result.name + ": CPU us for each request by thread:";
+  std::string text = result.name + ": CPU us for each request by thread:";
   constexpr int kMost = 8;
   int shown = 0;
   for (const ThreadUsage& thread : round.threads) {
@@ -156,7 +132,7 @@ Json result_json(const QueuesBenchOptions& options, const QueuesContestant& cont
   } else {
     object["socket"] = contestant.socket;
   }
-  if (result.error) object["error"] = result.error->message();
+  if (result.error) object["error"] = *result.error;
   object["iops"] = summary.iops.median;
   object["lat_ns"] = {{"mean", summary.latency.mean_ns()},
                       {"p50", summary.latency.percentile_ns(50)},
@@ -189,19 +165,17 @@ Json result_json(const QueuesBenchOptions& options, const QueuesContestant& cont
 }  // namespace
 
 std::string queues_table(const QueuesBenchOptions& options, std::span<const QueuesResult> results) {
-  std::string text = title(options) + "\n\n";
-  text +=
-      "| | IOPS | to the first | mean us | p50 | p99 | p99.9 | serving, CPU us | to the first | "
-      "sleeps | kicks | irqs | system calls |\n|---|---|---|---|---|---|---|---|---|---|---|---|---"
-      "|\n";
-  for (const QueuesResult& result : results) text += row(result, results.front());
-  text += "\n";
+  std::string text = title(options) + "\n";
+  text += fmt::format("{:<28} {:>9} {:>8} {:>8} {:>8} {:>9} {:>9} {:>7} {:>7} {:>7} {:>8}\n", "",
+                      "IOPS", "mean us", "p50", "p99", "p99.9", "serve us", "sleeps", "kicks",
+                      "irqs", "syscalls");
+  for (const QueuesResult& result : results) text += row(result);
   for (const QueuesResult& result : results) {
     if (result.rounds.empty()) continue;
     text += threads_line(result);
     const Summary summary = summarise(result);
     if (summary.behind_ns > 0)
-      text += fmt::format("- {}: it cannot do {} a second on each queue: {:.1f} ms behind\n",
+      text += fmt::format("{}: it cannot do {} a second on each queue: {:.1f} ms behind\n",
                           result.name, options.rate, us(summary.behind_ns) / 1e3);
   }
   return text;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The device in another process, behind a vhost-user socket.
 #include <sys/socket.h>
-#include <sys/types.h>
 
 #include <array>
 #include <cerrno>
@@ -24,6 +23,7 @@ namespace {
 
 using devices::VhostUserFrontend;
 using loop::Error;
+using loop::ErrorKind;
 using loop::Result;
 
 class VhostTarget final : public QueueTarget {

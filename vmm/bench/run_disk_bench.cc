@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <fstream>
+#include <ios>
 #include <list>
 #include <memory>
 #include <string>
@@ -13,7 +15,7 @@
 
 #include "loop/event_loop.h"
 #include "loop/latency_histogram.h"
-#include "vmm/bench/bench_output.h"
+#include "loop/result.h"
 #include "vmm/bench/bench_report.h"
 #include "vmm/bench/bench_result.h"
 #include "vmm/bench/cdf_plot.h"
@@ -25,6 +27,17 @@
 
 namespace skiff::vmm {
 namespace {
+
+using loop::Error;
+using loop::ErrorKind;
+using loop::Result;
+
+constexpr int kExitDiskFailed = 1;
+
+int fail(const Error& error, int status) {
+  std::fprintf(stderr, "skiff: %s\n", error.message().c_str());
+  return status;
+}
 
 // One line that is written over where somebody watches, and a line for each turn where not.
 class ProgressLine {
@@ -45,7 +58,7 @@ class ProgressLine {
   const bool terminal_ = ::isatty(STDERR_FILENO) == 1;
 };
 
-std::string plot_of(const DiskBenchOptions& options, const std::vector<EngineResult>& results) {
+Result<void> write_plot(const DiskBenchOptions& options, const std::vector<EngineResult>& results) {
   std::list<loop::LatencyHistogram> latencies;
   std::vector<CdfCurve> curves;
   for (const EngineResult& result : results) {
@@ -55,13 +68,25 @@ std::string plot_of(const DiskBenchOptions& options, const std::vector<EngineRes
   const std::string title =
       fmt::format("{}: {}, {} bytes, depth {}, jobs {}", options.path,
                   pattern_name(options.pattern), options.block_bytes, options.depth, options.jobs);
-  return cdf_svg(title, curves);
+  std::ofstream file(options.plot);
+  file << cdf_svg(title, curves);
+  file.close();
+  if (!file) return Error(ErrorKind::kIo, fmt::format("Writing {} failed", options.plot));
+  return {};
 }
 
 }  // namespace
 
 int run_disk_bench(const DiskBenchOptions& options) {
-  if (!can_write_plot(options.plot)) return kExitUsage;
+  if (!options.plot.empty()) {
+    // Now rather than after minutes of measuring.
+    const std::ofstream file(options.plot, std::ios::app);
+    if (!file) {
+      return fail(Error(ErrorKind::kInvalidArgument,
+                        fmt::format("--plot {}: cannot be written", options.plot)),
+                  kExitUsage);
+    }
+  }
   if (options.pattern != AccessPattern::kWrite && options.pattern != AccessPattern::kRandWrite &&
       has_holes(options.path, options.size_bytes)) {
     std::fprintf(stderr,
@@ -69,26 +94,35 @@ int run_disk_bench(const DiskBenchOptions& options) {
                  options.path.c_str());
   }
   auto loop = loop::EventLoop::create();
-  if (!loop) return fail_bench(loop.error().message(), kExitUsage);
+  if (!loop) return fail(loop.error(), kExitUsage);
   ProgressLine line;
   DiskBench bench(**loop, options, [&](const BenchProgress& progress) { line.show(progress); });
   auto signals = SignalWatch::create(**loop, [&](int signal) {
-    if (signal == SIGWINCH || signal == SIGCONT) return;
+    if (signal == SIGWINCH) return;
     // A disk that does not answer holds up the end; whoever asks twice means it.
     if (bench.was_interrupted()) ::_exit(kExitStopped);
     bench.interrupt();
   });
-  if (!signals) return fail_bench(signals.error().message(), kExitUsage);
+  if (!signals) return fail(signals.error(), kExitUsage);
 
   auto results = bench.run();
   line.clear();
-  // Everything but what the disk does is found out before the first request.
-  if (!results) return fail_bench(results.error());
-  const int written =
-      write_results(options.json ? bench_json(options, *results) : bench_table(options, *results),
-                    options.plot, options.plot.empty() ? "" : plot_of(options, *results));
-  if (written != 0 || !bench.was_interrupted()) return written;
-  return fail_bench("Stopped; these are the results so far", kExitStopped);
+  if (!results) {
+    // Everything else is found out before the first request.
+    const bool disk_failed = results.error().kind() == ErrorKind::kIo;
+    return fail(results.error(), disk_failed ? kExitDiskFailed : kExitUsage);
+  }
+  const std::string text =
+      options.json ? bench_json(options, *results) : bench_table(options, *results);
+  std::fputs(text.c_str(), stdout);
+  if (std::fflush(stdout) != 0) return fail(Error(ErrorKind::kIo, "Writing the results failed"), 1);
+  if (bench.was_interrupted())
+    std::fprintf(stderr, "skiff: Stopped; these are the results so far\n");
+  if (!options.plot.empty()) {
+    const auto written = write_plot(options, *results);
+    if (!written) return fail(written.error(), kExitDiskFailed);
+  }
+  return bench.was_interrupted() ? kExitStopped : 0;
 }
 
 }  // namespace skiff::vmm

@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <random>
 #include <span>
-#include <utility>
 #include <vector>
 
 namespace skiff::vmm {

@@ -3,7 +3,6 @@
 
 #include <time.h>
 
-#include <cmath>
 #include <cstdint>
 #include <limits>
 
@@ -40,7 +39,7 @@ uint64_t measure() {
   ::nanosleep(&kSpan, nullptr);
   const Reading end = read_both();
   const double ticks = static_cast<double>(end.ticks - begin.ticks);
-  return static_cast<uint64_t>(std::llround(ticks * 1e6 / static_cast<double>(end.ns - begin.ns)));
+  return static_cast<uint64_t>(ticks * 1e6 / static_cast<double>(end.ns - begin.ns) + 0.5);
 }
 
 }  // namespace

@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "vmm/bench/driver_options.h"
 #include "vmm/bench/guest/guest_options.h"
 #include "vmm/bench/queues_options.h"
 
@@ -27,15 +26,19 @@ class Declare {
                   const char* help) const {
     app_.add_option(name, target, help)->type_name(shape)->allow_extra_args(false);
   }
-  // What all benchmarks that drive a device have.
-  void driver(DriverBenchWords& words) const;
 
  private:
   CLI::App& app_;
 };
 
-void Declare::driver(DriverBenchWords& words) const {
-  const Declare& option = *this;
+}  // namespace
+
+void declare_bench_guest(CLI::App& guest, GuestBenchWords& words) {
+  const Declare option(guest);
+  option.file(words.path, "A file, a block device or null:...")->required();
+  option("--vmm", words.vmm, "V[,V...]", "skiff (the default), qemu");
+  option("--cpus", words.cpus, "N", "vCPUs, 1 to 64 (1)");
+  option("--queues", words.queues, "N", "Queues of the disk (as many as vCPUs)");
   option("--queue-size", words.queue_size, "N", "Entries of a queue (256)");
   option("--rw", words.rw, "PATTERN", "read, write, randread (the default), randwrite or randrw");
   option("--bs", words.bs, "SIZE", "Bytes of each request (4k)");
@@ -47,30 +50,8 @@ void Declare::driver(DriverBenchWords& words) const {
   option("--rounds", words.rounds, "N", "Turns of each contestant (5 with several, else 1)");
   option("--size", words.size, "SIZE", "Use only the first SIZE bytes");
   option("--completion", words.completion, "poll|irq",
-         "How drivers learn of completions: they look all the time (poll), or an interrupt wakes "
-         "them");
-  app_.add_flag("--direct", words.direct, "O_DIRECT: past the page cache");
-  app_.add_flag("--indirect", words.indirect, "Requests in indirect descriptors");
-  app_.add_flag("--verify", words.verify, "Writes leave a pattern, and reads must find it");
-  app_.add_flag("--overwrite", words.overwrite, "Write even where there is data, destroying it");
-  app_.add_flag("--again", words.again, "The first contestant once more (A/A)");
-  app_.add_flag("--json", words.json, "Print the results as JSON");
-  option("--plot", words.plot, "OUT.svg", "Draw the distributions of the latencies");
-}
-
-}  // namespace
-
-void declare_bench_guest(CLI::App& guest, GuestBenchWords& words) {
-  const Declare option(guest);
-  option.file(words.path, "A file, a block device or null:...")->required();
-  option("--vmm", words.vmm, "V[,V...]", "skiff (the default), qemu");
-  option("--cpus", words.cpus, "N", "vCPUs, 1 to 64 (1)");
-  option("--queues", words.queues, "N", "Queues of the disk (as many as vCPUs)");
-  option("--timer", words.timer, "N",
-         "A timer of N a second in the guest, which tells how late it comes");
-  option(
-      "--warm-up", words.warm_up, "SECONDS",
-      "Before each round, not counted (a fifth of it, 0.2 at most); submit=auto learns meanwhile");
+         "How the guest learns of completions: it looks all the time (poll), or an interrupt wakes "
+         "it");
   option("--bus", words.bus, "pci|mmio", "The disk's transport (pci)");
   option("--submit", words.submit, "M[,M...]",
          "Skiff's ways to serve a queue: auto, iothread, vcpu, poll");
@@ -86,21 +67,43 @@ void declare_bench_guest(CLI::App& guest, GuestBenchWords& words) {
                     "One more word for skiff run; repeatable");
   option("--floor", words.floor, "ENGINE|none",
          "The host's own way to the disk, measured beside (sync at depth 1, else io_uring)");
-  option.driver(words);
+  guest.add_flag("--direct", words.direct, "O_DIRECT: past the page cache");
+  guest.add_flag("--indirect", words.indirect, "Requests in indirect descriptors");
+  guest.add_flag("--verify", words.verify, "Writes leave a pattern, and reads must find it");
+  guest.add_flag("--overwrite", words.overwrite, "Write even where there is data, destroying it");
+  guest.add_flag("--json", words.json, "Print the results as JSON");
+  option("--plot", words.plot, "OUT.svg", "Draw the distributions of the latencies");
 }
 
 void declare_bench_queues(CLI::App& queues, QueuesBenchWords& words) {
   const Declare option(queues);
   option.file(words.path, "A file, a block device, null:... or an NBD URL");
   option("--queues", words.queues, "N", "Queues, 1 to 64 (1)");
+  option("--queue-size", words.queue_size, "N", "Entries of a queue (256)");
   option("--threads", words.threads, "N", "Threads that drive the queues (1)");
   option("--iothreads", words.iothreads, "N", "Threads that serve them (1)");
+  option("--rw", words.rw, "PATTERN", "read, write, randread (the default), randwrite or randrw");
+  option("--bs", words.bs, "SIZE", "Bytes of each request (4k)");
+  option("--depth", words.depth, "N", "Requests that each queue keeps under way (1)");
+  option("--rate", words.rate, "N",
+         "Requests a second on each queue; latencies count from when each was due");
+  option("--duration", words.duration, "SECONDS", "Of each device, all its rounds together (5)");
+  option("--rounds", words.rounds, "N", "Turns of each device (5 with several, else 1)");
+  option("--size", words.size, "SIZE", "Use only the first SIZE bytes");
+  option("--completion", words.completion, "poll|irq",
+         "How drivers learn of completions: they look all the time (poll), or an eventfd wakes "
+         "them");
   option("--submit", words.submit, "M[,M...]",
          "Ways to serve a queue in this process: iothread (the default), vcpu, poll, none");
   option("--engine", words.engine, "E[,E...]", "I/O engines in this process (auto)");
   option.repeatable("--vhost-user", words.sockets, "SOCKET",
                     "Another device, behind a vhost-user-blk socket; repeatable");
-  option.driver(words);
+  queues.add_flag("--direct", words.direct, "O_DIRECT: past the page cache");
+  queues.add_flag("--indirect", words.indirect, "Requests in indirect descriptors");
+  queues.add_flag("--verify", words.verify, "Writes leave a pattern, and reads must find it");
+  queues.add_flag("--overwrite", words.overwrite, "Write even where there is data, destroying it");
+  queues.add_flag("--json", words.json, "Print the results as JSON");
+  option("--plot", words.plot, "OUT.svg", "Draw the distributions of the latencies");
 }
 
 }  // namespace skiff::vmm

@@ -113,7 +113,6 @@ void declare_experiment(CLI::App& experiment, ExperimentWords& words) {
   experiment.add_option("--compare", words.compare, "How two results of an experiment differ")
       ->type_name("BEFORE.json AFTER.json")
       ->expected(2);
-  option("--markdown", words.markdown, "RESULT.json", "A result's tables, for a page of text");
   option("--simulate", words.simulate, "vcpus=N,cores=N[,...]",
          "What this host's costs mean for a machine of that size");
   option("--costs", words.costs, "COSTS.json", "Instead of measured ones, for --simulate");
@@ -170,16 +169,10 @@ Command parse_command_line(int argc, const char* const* argv) {
   app.require_subcommand(1);
   app.failure_message([](const CLI::App* root, const CLI::Error& error) {
     std::string command;
-    const CLI::App* at = root;
-    while (!at->get_subcommands().empty()) {
+    for (const CLI::App* at = root; !at->get_subcommands().empty();) {
       at = at->get_subcommands().front();
       command += at->get_name() + " ";
     }
-    // Says more than that a command is missing.
-    const std::vector<std::string> words = root->remaining(/*recurse=*/true);
-    if (at->get_require_subcommand_min() > 0 && !words.empty() && !words.front().starts_with('-'))
-      return fmt::format("skiff: There is no command {}{}\nTry: skiff {}--help\n", command,
-                         words.front(), command);
     return fmt::format("skiff: {}\nTry: skiff {}--help\n", error.what(), command);
   });
   RawArguments raw;

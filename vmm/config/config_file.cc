@@ -13,7 +13,6 @@
 
 #include "loop/file.h"
 #include "loop/result.h"
-#include "vmm/config/json_text.h"
 #include "vmm/config/machine_config.h"
 #include "vmm/config/option_text.h"
 
@@ -90,9 +89,11 @@ std::string option_names() {
 }  // namespace
 
 Result<void> apply_config_text(MachineConfig& config, std::string_view json) {
-  const auto parsed = parse_json_text<Json>(json, JsonComments::kIgnored);
-  if (!parsed) return parsed.error();
-  const Json& root = *parsed;
+  const Json root =
+      Json::parse(json, nullptr, /*allow_exceptions=*/false, /*ignore_comments=*/true);
+  if (root.is_discarded())
+    return Error(ErrorKind::kInvalidArgument,
+                 "This is not JSON (look for a missing comma or brace)");
   if (!root.is_object())
     return Error(ErrorKind::kInvalidArgument,
                  "The outermost value must be an object: {\"kernel\": ...}");

@@ -8,6 +8,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -134,6 +135,23 @@ void add_placement_fields(std::vector<Field>& fields, DiskConfig& disk) {
   fields.insert(fields.end(), placement.begin(), placement.end());
 }
 
+Result<void> check_placement(const DiskConfig& disk) {
+  if (disk.submit == DiskSubmit::kVcpu && !disk.iothreads.empty())
+    return invalid(
+        "disk: submit=vcpu and iothreads= exclude each other: the vCPUs submit, no IOThread does");
+  if (disk.submit == DiskSubmit::kVcpu && disk.map.kind != QueueMap::Kind::kAuto)
+    return invalid(
+        "disk: submit=vcpu and map= exclude each other: queues belong to vCPUs, not to IOThreads");
+  if (disk.queues != 0 && disk.map.iothreads.size() > disk.queues)
+    return invalid(fmt::format("disk: map= names {} IOThreads for queues={}",
+                               disk.map.iothreads.size(), disk.queues));
+  if (disk.map.kind != QueueMap::Kind::kList || disk.iothreads.empty()) return {};
+  for (const std::string& id : disk.map.iothreads)
+    if (std::ranges::find(disk.iothreads, id) == disk.iothreads.end())
+      return invalid(fmt::format("disk: map= names \"{}\", which iothreads= leaves out", id));
+  return {};
+}
+
 // What is served elsewhere is set up there.
 Result<void> check_vhost_user(const std::vector<KeyValue>& pairs) {
   constexpr std::array<std::string_view, 4> kAllowed = {"vhost-user", "queues", "queue-size",
@@ -157,23 +175,6 @@ std::optional<DiskSubmit> parse_disk_submit(std::string_view name) {
   DiskSubmit submit = DiskSubmit::kAuto;
   if (!assign_enum<DiskSubmit>(submit, name, kSubmits)) return std::nullopt;
   return submit;
-}
-
-Result<void> check_placement(const DiskConfig& disk) {
-  if (disk.submit == DiskSubmit::kVcpu && !disk.iothreads.empty())
-    return invalid(
-        "disk: submit=vcpu and iothreads= exclude each other: the vCPUs submit, no IOThread does");
-  if (disk.submit == DiskSubmit::kVcpu && disk.map.kind != QueueMap::Kind::kAuto)
-    return invalid(
-        "disk: submit=vcpu and map= exclude each other: queues belong to vCPUs, not to IOThreads");
-  if (disk.queues != 0 && disk.map.iothreads.size() > disk.queues)
-    return invalid(fmt::format("disk: map= names {} IOThreads for queues={}",
-                               disk.map.iothreads.size(), disk.queues));
-  if (disk.map.kind != QueueMap::Kind::kList || disk.iothreads.empty()) return {};
-  for (const std::string& id : disk.map.iothreads)
-    if (std::ranges::find(disk.iothreads, id) == disk.iothreads.end())
-      return invalid(fmt::format("disk: map= names \"{}\", which iothreads= leaves out", id));
-  return {};
 }
 
 Result<DiskConfig> parse_disk(const std::vector<KeyValue>& pairs) {

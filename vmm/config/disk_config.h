@@ -83,8 +83,6 @@ struct DiskConfig {
 loop::Result<DiskConfig> parse_disk(const std::vector<KeyValue>& pairs);
 loop::Result<IothreadConfig> parse_iothread(const std::vector<KeyValue>& pairs);
 
-// That what a disk says of its queues, threads and way to submit goes together.
-loop::Result<void> check_placement(const DiskConfig& disk);
 // What no single disk can check: that the threads which a disk names are there, and no thread
 // twice. `iothreads` empty: the machine makes its own.
 loop::Result<void> validate_disk(const DiskConfig& disk, std::span<const IothreadConfig> iothreads);

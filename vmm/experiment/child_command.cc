@@ -58,7 +58,7 @@ Result<PipeEnds> make_pipe() {
   for (const int number : {SIGPIPE, SIGXFSZ}) ::signal(number, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
-  ::pthread_sigmask(SIG_SETMASK, &none, nullptr);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
   const int nowhere = ::open("/dev/null", O_RDONLY);
   ::dup2(nowhere, STDIN_FILENO);
   ::dup2(out_fd, STDOUT_FILENO);
@@ -79,7 +79,7 @@ ChildCommand::ChildCommand(loop::EventLoop& loop, std::function<void(ChildComman
           outcome_.timed_out = true;
           return end();
         }
-        kill();
+        ::kill(-pid_, SIGKILL);
       }) {}
 
 Result<std::unique_ptr<ChildCommand>> ChildCommand::start(
@@ -156,11 +156,6 @@ void ChildCommand::end() {
   ending_ = true;
   ::kill(-pid_, SIGTERM);
   timeout_.arm_after(kGraceNs);
-}
-
-void ChildCommand::kill() {
-  ending_ = true;
-  if (!reaped_) ::kill(-pid_, SIGKILL);
 }
 
 void ChildCommand::on_exit() {

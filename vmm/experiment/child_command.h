@@ -45,8 +45,6 @@ class ChildCommand {
   pid_t pid() const { return pid_; }  // And the number of its process group.
   // Asks it to end, and makes it end two seconds later.
   void end();
-  // Makes it end now, with its whole group.
-  void kill();
   const ChildOutcome& outcome() const { return outcome_; }
 
  private:

@@ -36,32 +36,30 @@ const char* word_of(Verdict verdict, bool more_is_better) {
   return "cannot be told";
 }
 
-struct Comparison {
-  const ExperimentResult& before;
-  const ExperimentResult& after;
-  // How many differences are what.
+struct Counts {
   size_t beyond = 0;
   size_t within = 0;
   size_t unknown = 0;
 };
 
-std::string row(Comparison& comparison, const CellResult& old_cell, const CellResult& new_cell,
-                const MetricInfo& info) {
+std::string row(const ExperimentResult& before, const ExperimentResult& after,
+                const CellResult& old_cell, const CellResult& new_cell, const MetricInfo& info,
+                Counts& counts) {
   const auto olds = values_of(old_cell, info.name);
   const auto news = values_of(new_cell, info.name);
   if (olds.empty() || news.empty() || median_of(olds) <= 0) return "";
   const Interval ratio = unpaired_ratio_interval(news, olds);
-  const auto old_spread = group_spread(comparison.before, old_cell.cell.group, info.name);
-  const auto new_spread = group_spread(comparison.after, new_cell.cell.group, info.name);
+  const auto old_spread = group_spread(before, old_cell.cell.group, info.name);
+  const auto new_spread = group_spread(after, new_cell.cell.group, info.name);
   std::optional<double> spread;
   if (old_spread && new_spread) spread = std::max(*old_spread, *new_spread);
   const Verdict verdict = judge(ratio, spread, std::min(olds.size(), news.size()));
   if (verdict == Verdict::kUnknown)
-    ++comparison.unknown;
+    ++counts.unknown;
   else if (verdict == Verdict::kWithinSpread)
-    ++comparison.within;
+    ++counts.within;
   else
-    ++comparison.beyond;
+    ++counts.beyond;
   return fmt::format("  {:<20} {:>12.5g} -> {:>12.5g}  {:.3f} ({:.3f} to {:.3f}){}  {}\n",
                      info.title, median_of(olds) / info.unit, median_of(news) / info.unit,
                      ratio.middle, ratio.low, ratio.high,
@@ -87,7 +85,7 @@ std::string compare_text(const ExperimentResult& before, const ExperimentResult&
   if (before.name != after.name)
     text += fmt::format("Two experiments: {} and {}\n", before.name, after.name);
   text += differing_facts(before, after);
-  Comparison comparison{.before = before, .after = after};
+  Counts counts;
   for (const CellResult& cell : before.cells) {
     if (cell.cell.is_twin) continue;
     const CellResult* other = counterpart(after, cell);
@@ -98,7 +96,7 @@ std::string compare_text(const ExperimentResult& before, const ExperimentResult&
     text += cell.cell.name + "\n";
     std::string rows;
     for (const MetricInfo& info : shown_metrics(before))
-      rows += row(comparison, cell, *other, info);
+      rows += row(before, after, cell, *other, info, counts);
     text += rows.empty() ? "  not measured in both\n" : rows;
   }
   for (const CellResult& cell : after.cells)
@@ -107,7 +105,7 @@ std::string compare_text(const ExperimentResult& before, const ExperimentResult&
   text += fmt::format(
       "{} differences exceed the spread, {} do not, {} cannot be told (fewer than 3 rounds, or no "
       "pairs).\nOf many comparisons at 95 % some exceed it by chance.\n",
-      comparison.beyond, comparison.within, comparison.unknown);
+      counts.beyond, counts.within, counts.unknown);
   return text;
 }
 

@@ -176,9 +176,7 @@ class Expansion {
       }
       if (!varying_.contains(axis.option)) continue;
       cell.name += fmt::format(", {} {}", axis.option, shown);
-      // What a run says once is what makes it that run, and no difference between groups of runs.
-      const bool is_runs_own = plan_.compare == "run" && axis.values.size() == 1;
-      if (!plan_.compare.empty() && axis.option != plan_.compare && !is_runs_own)
+      if (!plan_.compare.empty() && axis.option != plan_.compare)
         group += fmt::format(", {} {}", axis.option, shown);
     }
     cell.group = group.starts_with(", ") ? group.substr(2) : group;

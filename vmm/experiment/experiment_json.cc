@@ -17,7 +17,6 @@
 #include "vmm/bench/histogram_text.h"
 #include "vmm/bench/statistics.h"
 #include "vmm/experiment/cell_sample.h"
-#include "vmm/experiment/experiment_plan.h"
 #include "vmm/experiment/experiment_result.h"
 #include "vmm/experiment/json_keys.h"
 
@@ -125,7 +124,7 @@ Result<CellRound> parse_round(const std::string& where, const Json& object) {
          return latency.has_value();
        }}};
   SKIFF_RETURN_IF_ERROR(apply_json_keys(where + ".", object, keys));
-  if (round.sample) round.sample->latency = latency;
+  if (round.sample) round.sample->latency = std::move(latency);
   return round;
 }
 

@@ -63,14 +63,13 @@ Result<ExperimentOptions> parse_experiment_words(const ExperimentWords& words) {
     if (!options.seed) return refusal("seed", words.seed, "a whole number");
   }
   SKIFF_RETURN_IF_ERROR(take_files(options, words));
-  const int tasks =
-      static_cast<int>(!words.path.empty()) + static_cast<int>(!words.compare.empty()) +
-      static_cast<int>(!words.markdown.empty()) + static_cast<int>(!words.simulate.empty());
+  const int tasks = static_cast<int>(!words.path.empty()) +
+                    static_cast<int>(!words.compare.empty()) +
+                    static_cast<int>(!words.simulate.empty());
   if (tasks != 1)
-    return Error(ErrorKind::kInvalidArgument,
-                 "experiment: give one of FILE, --compare BEFORE.json AFTER.json, --markdown "
-                 "RESULT.json and "
-                 "--simulate");
+    return Error(
+        ErrorKind::kInvalidArgument,
+        "experiment: give either a FILE, or --compare BEFORE.json AFTER.json, or --simulate");
   if (!words.costs.empty() && words.simulate.empty())
     return Error(ErrorKind::kInvalidArgument, "--costs: goes with --simulate only");
   if (!words.simulate.empty()) SKIFF_RETURN_IF_ERROR(take_simulation(options, words));
@@ -78,9 +77,6 @@ Result<ExperimentOptions> parse_experiment_words(const ExperimentWords& words) {
     options.task = ExperimentOptions::Task::kCompare;
     options.before = words.compare.front();
     options.after = words.compare.back();
-  } else if (!words.markdown.empty()) {
-    options.task = ExperimentOptions::Task::kMarkdown;
-    options.before = words.markdown;
   } else if (words.list) {
     options.task = ExperimentOptions::Task::kList;
   }

@@ -17,7 +17,7 @@
 namespace skiff::vmm {
 
 struct ExperimentOptions {
-  enum class Task : uint8_t { kRun, kList, kCompare, kMarkdown, kSimulate };
+  enum class Task : uint8_t { kRun, kList, kCompare, kSimulate };
   Task task = Task::kRun;
   std::string path;  // Of the experiment.
   std::string
@@ -26,7 +26,7 @@ struct ExperimentOptions {
   std::optional<uint64_t> seed;
   std::string duration;
   std::map<std::string, std::string> files;  // To be used instead of making them.
-  std::string before;                        // kCompare, kMarkdown.
+  std::string before;                        // kCompare.
   std::string after;
   SimulationOptions simulation;  // kSimulate.
 };
@@ -41,7 +41,6 @@ struct ExperimentWords {
   std::vector<std::string> files;
   bool list = false;
   std::vector<std::string> compare;
-  std::string markdown;
   std::string simulate;
   std::string costs;
 };

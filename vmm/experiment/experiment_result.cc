@@ -5,7 +5,6 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -35,19 +34,6 @@ constexpr std::array<MetricInfo, 4> kFleet = {{{"fairness.min_share", "slowest/m
                                                {"threads", "threads"},
                                                {"anonymous_bytes", "memory MiB", 1 << 20}}};
 
-// What experiments ask for beside those.
-constexpr std::array<MetricInfo, 11> kOthers = {{{"share_lat_ns.p50", "beside it, p50 us", 1e3},
-                                                 {"share_lat_ns.p99", "beside it, p99 us", 1e3},
-                                                 {"share_lat_ns.p999", "beside it, p99.9 us", 1e3},
-                                                 {"share_lat_ns.max", "beside it, max us", 1e3},
-                                                 {"timer_lat_ns.p50", "timer late, p50 us", 1e3},
-                                                 {"timer_lat_ns.p99", "timer late, p99 us", 1e3},
-                                                 {"timer_lat_ns.p999", "timer late, p99.9 us", 1e3},
-                                                 {"timer_lat_ns.max", "timer late, max us", 1e3},
-                                                 {"io_cpu_ns_per_io", "I/O threads, CPU us", 1e3},
-                                                 {"serving_cpu_ns_per_io", "serving, CPU us", 1e3},
-                                                 {"behind_ns", "behind, ms", 1e6}}};
-
 bool anyone_has(const ExperimentResult& result, std::string_view metric) {
   return std::ranges::any_of(
       result.cells, [&](const CellResult& cell) { return !values_of(cell, metric).empty(); });
@@ -74,9 +60,7 @@ std::vector<MetricInfo> shown_metrics(const ExperimentResult& result) {
   }
   for (const std::string& name : result.metrics) {
     const auto known = std::ranges::find(shown, name, &MetricInfo::name);
-    if (known != shown.end() || !anyone_has(result, name)) continue;
-    const auto other = std::ranges::find(kOthers, name, &MetricInfo::name);
-    shown.push_back(other != kOthers.end() ? *other : MetricInfo{name, name});
+    if (known == shown.end() && anyone_has(result, name)) shown.push_back({name, name});
   }
   return shown;
 }

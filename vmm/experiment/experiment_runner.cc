@@ -4,6 +4,7 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -86,11 +87,6 @@ std::vector<CellResult> ExperimentRunner::run() {
 void ExperimentRunner::interrupt() {
   interrupted_ = true;
   for (const auto& child : children_) child->end();
-}
-
-void ExperimentRunner::kill() {
-  interrupted_ = true;
-  for (const auto& child : children_) child->kill();
 }
 
 std::vector<std::string> ExperimentRunner::words_of(const ExperimentCell& cell) const {

@@ -50,8 +50,6 @@ class ExperimentRunner {
   std::vector<CellResult> run();
   // In a callback of the loop: ends the present cell, which does not count, and starts no other.
   void interrupt();
-  // The same for somebody who does not wait for children to end in good order.
-  void kill();
   bool was_interrupted() const { return interrupted_; }
 
  private:

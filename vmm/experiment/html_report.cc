@@ -18,7 +18,6 @@
 #include "vmm/bench/cdf_plot.h"
 #include "vmm/bench/statistics.h"
 #include "vmm/experiment/experiment_result.h"
-#include "vmm/experiment/report_parts.h"
 
 namespace skiff::vmm {
 namespace {
@@ -74,10 +73,69 @@ std::string escaped(std::string_view text) {
   return out;
 }
 
+// Three digits that count: 0.0123, 1.23, 12.3, 123, 12300.
+std::string number(double value) {
+  if (value == 0) return "0";
+  const double size = std::fabs(value);
+  if (size >= 100) return fmt::format("{:.0f}", value);
+  if (size >= 10) return fmt::format("{:.1f}", value);
+  if (size >= 1) return fmt::format("{:.2f}", value);
+  return fmt::format("{:.3g}", value);
+}
+
+// As precise as anybody wants a factor.
+std::string factor(double ratio) {
+  if (ratio >= 100) return fmt::format("{:.0f}", ratio);
+  return ratio >= 10 ? fmt::format("{:.1f}", ratio) : fmt::format("{:.2f}", ratio);
+}
+
+// Cells that are compared with each other.
+struct Group {
+  std::string name;
+  std::vector<const CellResult*> cells;
+};
+
+std::vector<Group> groups_of(const ExperimentResult& result) {
+  std::vector<Group> groups;
+  for (const CellResult& cell : result.cells) {
+    const auto known = std::ranges::find(groups, cell.cell.group, &Group::name);
+    if (known != groups.end())
+      known->cells.push_back(&cell);
+    else
+      groups.push_back({cell.cell.group, {&cell}});
+  }
+  return groups;
+}
+
+// What this cell is called among those it is compared with.
+std::string short_name(const ExperimentResult& result, const CellResult& cell) {
+  const char* again = cell.cell.is_twin ? " (again)" : "";
+  if (result.compare == "run") return cell.cell.run + again;
+  for (const auto& [option, value] : cell.cell.options)
+    if (option == result.compare) return value + again;
+  return cell.cell.name;
+}
+
 const char* class_of(Verdict verdict, bool more_is_better) {
   if (verdict == Verdict::kMore) return more_is_better ? "good" : "bad";
   if (verdict == Verdict::kLess) return more_is_better ? "bad" : "good";
   return "dim";
+}
+
+struct Compared {
+  Interval ratio;
+  Verdict verdict = Verdict::kUnknown;
+};
+
+std::optional<Compared> compared(const ExperimentResult& result, const CellResult& cell,
+                                 const MetricInfo& info) {
+  const CellResult* baseline = baseline_of(result, cell);
+  if (baseline == nullptr) return std::nullopt;
+  const auto ratio = paired_ratio(cell, *baseline, info.name);
+  if (!ratio) return std::nullopt;
+  const size_t rounds =
+      std::min(values_of(cell, info.name).size(), values_of(*baseline, info.name).size());
+  return Compared{*ratio, judge(*ratio, group_spread(result, cell.cell.group, info.name), rounds)};
 }
 
 std::string metric_cell(const ExperimentResult& result, const CellResult& cell,
@@ -86,18 +144,18 @@ std::string metric_cell(const ExperimentResult& result, const CellResult& cell,
   if (values.empty()) return "<td></td>";
   const Interval interval = median_interval(values);
   std::string html =
-      fmt::format("<td>{}<small>{} to {}</small>", three_digits(interval.middle / info.unit),
-                  three_digits(interval.low / info.unit), three_digits(interval.high / info.unit));
-  if (const auto beside = compare_cell(result, cell, info)) {
-    html += fmt::format("<small><span class=\"{}\">&#215;{}</span> ({} to {})</small>",
-                        class_of(beside->verdict, info.more_is_better),
-                        factor_text(beside->ratio.middle), factor_text(beside->ratio.low),
-                        factor_text(beside->ratio.high));
+      fmt::format("<td>{}<small>{} to {}</small>", number(interval.middle / info.unit),
+                  number(interval.low / info.unit), number(interval.high / info.unit));
+  if (const auto beside = compared(result, cell, info)) {
+    html +=
+        fmt::format("<small><span class=\"{}\">&#215;{}</span> ({} to {})</small>",
+                    class_of(beside->verdict, info.more_is_better), factor(beside->ratio.middle),
+                    factor(beside->ratio.low), factor(beside->ratio.high));
   }
   return html + "</td>";
 }
 
-std::string group_table(const ExperimentResult& result, const CellGroup& group) {
+std::string group_table(const ExperimentResult& result, const Group& group) {
   const std::vector<MetricInfo> metrics = shown_metrics(result);
   std::string html = fmt::format("<div class=\"scroll\"><table><thead><tr><th>{}</th>",
                                  escaped(result.compare.empty() ? "cell" : result.compare));
@@ -106,7 +164,7 @@ std::string group_table(const ExperimentResult& result, const CellGroup& group) 
   html += "</tr></thead><tbody>\n";
   for (const CellResult* cell : group.cells) {
     html += fmt::format("<tr{}><td>{}</td>", cell->cell.is_twin ? " class=\"twin\"" : "",
-                        escaped(name_in_group(result, *cell)));
+                        escaped(short_name(result, *cell)));
     if (values_of(*cell, "iops").empty()) {
       const std::string why = first_failure(*cell);
       html += fmt::format("<td class=\"failed\" colspan=\"{}\">{}</td>", metrics.size(),
@@ -125,24 +183,24 @@ std::string group_table(const ExperimentResult& result, const CellGroup& group) 
   return html;
 }
 
-std::string group_plot(const ExperimentResult& result, const CellGroup& group) {
+std::string group_plot(const ExperimentResult& result, const Group& group) {
   std::list<loop::LatencyHistogram> latencies;
   std::vector<CdfCurve> curves;
   for (const CellResult* cell : group.cells) {
     auto latency = latency_of(*cell);
     if (cell->cell.is_twin || !latency) continue;
     latencies.push_back(*latency);
-    curves.push_back({name_in_group(result, *cell), &latencies.back()});
+    curves.push_back({short_name(result, *cell), &latencies.back()});
   }
   return curves.empty() ? "" : cdf_svg_element(group.name, curves);
 }
 
 // One metric of everything: a row for each group, a column for each value that is compared.
-std::string glance(const ExperimentResult& result, const std::vector<CellGroup>& groups,
+std::string glance(const ExperimentResult& result, const std::vector<Group>& groups,
                    const MetricInfo& info) {
   std::vector<std::string> columns;
   for (const CellResult& cell : result.cells) {
-    const std::string name = name_in_group(result, cell);
+    const std::string name = short_name(result, cell);
     if (!cell.cell.is_twin && std::ranges::count(columns, name) == 0) columns.push_back(name);
   }
   std::string html =
@@ -150,21 +208,21 @@ std::string glance(const ExperimentResult& result, const std::vector<CellGroup>&
   for (const std::string& column : columns)
     html += fmt::format("<th scope=\"col\">{}</th>", escaped(column));
   html += "</tr></thead><tbody>\n";
-  for (const CellGroup& group : groups) {
+  for (const Group& group : groups) {
     html += fmt::format("<tr><td>{}</td>", escaped(group.name));
     for (const std::string& column : columns) {
       std::string text;
       for (const CellResult* cell : group.cells) {
-        if (cell->cell.is_twin || name_in_group(result, *cell) != column) continue;
+        if (cell->cell.is_twin || short_name(result, *cell) != column) continue;
         const std::vector<double> values = values_of(*cell, info.name);
         if (values.empty()) {
           text = "<span class=\"dim\">none</span>";
           continue;
         }
-        const auto beside = compare_cell(result, *cell, info);
+        const auto beside = compared(result, *cell, info);
         text = fmt::format("<span class=\"{}\">{}</span>",
                            beside ? class_of(beside->verdict, info.more_is_better) : "base",
-                           three_digits(median_of(values) / info.unit));
+                           number(median_of(values) / info.unit));
       }
       html += "<td>" + text + "</td>";
     }
@@ -173,7 +231,7 @@ std::string glance(const ExperimentResult& result, const std::vector<CellGroup>&
   return html + "</tbody></table></div>\n";
 }
 
-std::string overview(const ExperimentResult& result, const std::vector<CellGroup>& groups) {
+std::string overview(const ExperimentResult& result, const std::vector<Group>& groups) {
   if (result.compare.empty() || groups.size() < 2) return "";
   std::string html = "<h2>At a glance</h2>\n";
   html +=
@@ -243,7 +301,7 @@ std::string method(const ExperimentResult& result) {
       if (round.round == 0) continue;
       const bool measured = round.sample && round.sample->metrics.contains("iops");
       html += fmt::format("<td>{}<small>{:.1f} %</small></td>",
-                          measured ? three_digits(round.sample->metrics.at("iops")) : "failed",
+                          measured ? number(round.sample->metrics.at("iops")) : "failed",
                           round.steal_percent);
     }
     html += "</tr>\n";
@@ -262,9 +320,9 @@ std::string html_report(const ExperimentResult& result) {
       escaped(result.name), kStyle, escaped(result.question));
   if (result.interrupted)
     html += "<p class=\"note\">It was interrupted: these are the results so far.</p>\n";
-  const std::vector<CellGroup> groups = groups_of(result);
+  const std::vector<Group> groups = groups_of(result);
   html += overview(result, groups);
-  for (const CellGroup& group : groups) {
+  for (const Group& group : groups) {
     html += fmt::format("<h2>{}</h2>\n", escaped(group.name.empty() ? result.name : group.name));
     html += group_table(result, group) + group_plot(result, group);
   }

@@ -14,13 +14,37 @@
 #include <utility>
 
 #include "loop/result.h"
-#include "vmm/config/json_text.h"
 
 namespace skiff::vmm {
 
 using loop::Error;
 using loop::ErrorKind;
 using loop::Result;
+
+namespace {
+
+constexpr int kJsonDepthMax = 32;
+
+// The library writes values out by recursion: what nests too deeply would take the stack.
+bool is_too_deep(std::string_view text) {
+  int depth = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string && c == '\\') {
+      ++i;
+    } else if (c == '"') {
+      in_string = !in_string;
+    } else if (!in_string && (c == '[' || c == '{')) {
+      if (++depth > kJsonDepthMax) return true;
+    } else if (!in_string && (c == ']' || c == '}')) {
+      --depth;
+    }
+  }
+  return false;
+}
+
+}  // namespace
 
 Error json_refusal(const std::string& key, const OrderedJson& value, std::string_view allowed) {
   constexpr size_t kShownBytesMax = 200;
@@ -48,7 +72,15 @@ Result<void> apply_json_keys(const std::string& where, const OrderedJson& object
 }
 
 Result<OrderedJson> parse_json(std::string_view text) {
-  return parse_json_text<OrderedJson>(text, JsonComments::kIgnored);
+  if (is_too_deep(text))
+    return Error(ErrorKind::kInvalidArgument,
+                 fmt::format("More than {} brackets within each other", kJsonDepthMax));
+  OrderedJson root =
+      OrderedJson::parse(text, nullptr, /*allow_exceptions=*/false, /*ignore_comments=*/true);
+  if (root.is_discarded())
+    return Error(ErrorKind::kInvalidArgument,
+                 "This is not JSON (look for a missing comma or brace)");
+  return root;
 }
 
 Result<OrderedJson> parse_json_object(std::string_view text) {

@@ -4,6 +4,7 @@
 #include <spdlog/fmt/fmt.h>
 #include <sys/utsname.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>

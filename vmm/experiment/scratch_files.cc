@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <spdlog/fmt/fmt.h>
-#include <sys/types.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -49,11 +48,8 @@ Result<std::unique_ptr<ScratchFiles>> ScratchFiles::create(
   return scratch;
 }
 
-ScratchFiles::~ScratchFiles() { remove(); }
-
-void ScratchFiles::remove() {
+ScratchFiles::~ScratchFiles() {
   for (const std::string& path : own_) ::unlink(path.c_str());
-  own_.clear();
 }
 
 Result<void> ScratchFiles::make(const ExperimentFile& file, const std::function<bool()>& go_on) {

@@ -29,8 +29,6 @@ class ScratchFiles {
   ScratchFiles& operator=(const ScratchFiles&) = delete;
 
   const std::map<std::string, std::string>& paths() const { return paths_; }
-  // What the destructor does, for a process that ends without it.
-  void remove();
 
  private:
   ScratchFiles() = default;

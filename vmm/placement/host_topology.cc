@@ -243,7 +243,7 @@ std::optional<double> read_cpu_quota(const CgroupFiles& files) {
         take_least(least, read_cpu_max(files.root + path + "/cpu.max"));
       } else {
         take_least(least, read_cfs_quota(files.root + "/cpu" + path));
-        take_least(least, read_cfs_quota(fmt::format("{}/{}{}", files.root, controllers, path)));
+        take_least(least, read_cfs_quota(files.root + "/" + controllers + path));
       }
       const size_t slash = path.rfind('/');
       if (slash == std::string::npos || path.empty()) break;

@@ -26,16 +26,10 @@ constexpr double kNever = std::numeric_limits<double>::infinity();
 
 // What a vCPU spends on submitting and reaping a request, which it could have given to the guest.
 constexpr double kSubmitNs = 2000;
-constexpr double kPollNs = 300;      // To see the guest's index move in another CPU's cache.
-constexpr double kSpinPrice = 0.05;  // A nanosecond of spinning on a CPU that nobody else wants.
-constexpr double kSpareCores = 0.5;  // Below it an IOThread waits for a CPU first.
-constexpr double kPollSpareCores = 0.7;  // Of the core that it spins on, besides its own work.
-
-// A survey's windows: at least so long, and with so many requests if they come within its patience.
-constexpr int kSurveyPeriods = 2;
-constexpr double kSurveyRequests = 200;
-constexpr double kSurveyWindowSeconds = 0.5;
-constexpr int64_t kSurveyPatienceNs = 1'000'000'000;
+constexpr double kPollNs = 300;        // To see the guest's index move in another CPU's cache.
+constexpr double kSpinPrice = 0.05;    // A nanosecond of spinning on a CPU that nobody else wants.
+constexpr double kSpareCores = 0.5;    // Below it an IOThread waits for a CPU first.
+constexpr double kPollSpareCores = 1;  // Spinning takes one, besides what is left for others.
 
 constexpr double kClearlyCheaper = 0.8;
 constexpr int kBetterPeriods = 3;
@@ -50,9 +44,7 @@ constexpr double kSteadySpread = 0.15;
 
 double iothread_cost(const ModeFacts& facts) {
   // One wake for the doorbell, one for the device's answer; a busy thread needs neither.
-  // What a thread does that looks out for work is not known from its load.
-  const double load = facts.mode == SubmitMode::kPoll ? 0 : facts.thread_load;
-  const double asleep = std::clamp(1 - load, 0.0, 1.0);
+  const double asleep = std::clamp(1 - facts.thread_load, 0.0, 1.0);
   const double wakes = 2 * facts.wake_ns * asleep / facts.batch;
   return facts.idle_cores < kSpareCores ? wakes + facts.wake_ns / facts.batch + kSubmitNs : wakes;
 }
@@ -65,9 +57,7 @@ double vcpu_cost(const ModeFacts& facts) {
 }
 
 double poll_cost(const ModeFacts& facts) {
-  // What the thread takes already is no other's.
-  if (facts.idle_cores + facts.thread_load < kPollSpareCores || facts.poll_max_ns <= 0)
-    return kNever;
+  if (facts.idle_cores < kPollSpareCores || facts.poll_max_ns <= 0) return kNever;
   const double gap = 1e9 / std::max(facts.requests_per_s, 1.0) * facts.batch;
   const double miss = std::exp(-facts.poll_max_ns / gap);
   return kPollNs + 2 * facts.wake_ns * miss / facts.batch +
@@ -108,111 +98,31 @@ std::optional<SubmitMode> ModeChooser::step(int64_t now_ns, const ModeFacts& fac
     rate_count_ = 0;
     better_periods_ = 0;
     explored_ns_ = 0;
-    survey_ = {.is_over = survey_.is_over};
     return std::nullopt;
   }
   facts_ = facts;
   const ModeVerdict verdict = judge_modes(facts);
-  if (is_surveying()) return survey(now_ns, facts, verdict);
   if (trial_) return judge_trial(now_ns, facts);
   note_rate(facts.requests_per_s);
   if (explored_ns_ == 0) explored_ns_ = now_ns;
 
   const auto better = find_candidate(now_ns, verdict, /*exploring=*/false);
   better_periods_ = better ? better_periods_ + 1 : 0;
-  if (better && better_periods_ >= kBetterPeriods) {
-    // Others who want the core will most likely do so for a while.
-    if (verdict.cost(mode_) == kNever) ban(mode_, now_ns);
-    return begin_trial(now_ns, *better, verdict.cost(mode_) == kNever ? 0 : kLossTolerated);
-  }
+  if (better && better_periods_ >= kBetterPeriods)
+    return begin_trial(now_ns, *better, kLossTolerated);
   if (now_ns - explored_ns_ < kExploreAfterNs || !is_rate_steady()) return std::nullopt;
   const auto other = find_candidate(now_ns, verdict, /*exploring=*/true);
   return other ? begin_trial(now_ns, *other, kGainOfExploring) : std::nullopt;
 }
 
-void ModeChooser::ban(SubmitMode mode, int64_t now_ns) {
-  Ban& ban = bans_[static_cast<size_t>(mode)];
-  ban.length_ns = std::clamp(2 * ban.length_ns, kBanFirstNs, kBanMaxNs);
-  ban.until_ns = now_ns + ban.length_ns;
-}
-
-std::optional<double> ModeChooser::survey_rate(const ModeFacts& facts) {
-  if (std::exchange(survey_.is_fresh, false)) return std::nullopt;
-  ++survey_.periods;
-  survey_.requests += facts.requests_per_s * facts.seconds;
-  survey_.seconds += facts.seconds;
-  const bool is_enough =
-      survey_.periods >= kSurveyPeriods &&
-      (survey_.requests >= kSurveyRequests || survey_.seconds >= kSurveyWindowSeconds);
-  if (!is_enough) return std::nullopt;
-  const double rate = survey_.requests / survey_.seconds;
-  survey_.periods = 0;
-  survey_.requests = 0;
-  survey_.seconds = 0;
-  return rate;
-}
-
-std::optional<SubmitMode> ModeChooser::survey(int64_t now_ns, const ModeFacts& facts,
-                                              const ModeVerdict& verdict) {
-  if (survey_.begun_ns == 0) survey_.begun_ns = now_ns;
-  const auto rate = survey_rate(facts);
-  if (!rate) return std::nullopt;
-  if (!survey_.is_steady) {
-    // Only what lasts can be compared.
-    const double before = std::exchange(survey_.first_rate, *rate);
-    if (std::abs(*rate - before) > kSteadySpread * std::max(*rate, before)) {
-      survey_.is_over = now_ns - survey_.begun_ns > kSurveyPatienceNs;
-      return std::nullopt;
-    }
-    survey_.is_steady = true;
-  }
-  survey_.rates[static_cast<size_t>(mode_)] = *rate;
-  std::optional<SubmitMode> next;
-  for (const SubmitMode mode : kModes) {
-    const bool is_open =
-        survey_.rates[static_cast<size_t>(mode)] == 0 && verdict.cost(mode) != kNever;
-    if (is_open && (!next || verdict.cost(mode) < verdict.cost(*next))) next = mode;
-  }
-  if (!next) return end_survey(now_ns, verdict);
-  mode_ = *next;
-  ++changes_;
-  survey_.is_fresh = true;
-  return mode_;
-}
-
-// The best rate wins. Where modes do not differ by much, the cheapest of them.
-std::optional<SubmitMode> ModeChooser::end_survey(int64_t now_ns, const ModeVerdict& verdict) {
-  const double best_rate = std::ranges::max(survey_.rates);
-  std::optional<SubmitMode> chosen;
-  trial_note_ = "tried";
-  for (const SubmitMode mode : kModes) {
-    const double rate = survey_.rates[static_cast<size_t>(mode)];
-    if (rate == 0) continue;
-    trial_note_ += fmt::format(" {}: {:.0f} requests/s;", submit_mode_name(mode), rate);
-    if (rate < kLossTolerated * best_rate)
-      ban(mode, now_ns);
-    else if (!chosen || verdict.cost(mode) < verdict.cost(*chosen))
-      chosen = mode;
-  }
-  trial_note_ += ' ';
-  survey_.is_over = true;
-  explored_ns_ = now_ns;
-  if (chosen == mode_) return std::nullopt;
-  mode_ = *chosen;
-  ++changes_;
-  return mode_;
-}
-
 std::optional<SubmitMode> ModeChooser::find_candidate(int64_t now_ns, const ModeVerdict& verdict,
                                                       bool exploring) const {
-  // Where it cannot stay, it goes to what was not good enough before.
-  const bool must_leave = verdict.cost(mode_) == kNever;
   const double bound = verdict.cost(mode_) * (exploring ? kWorthExploring : kClearlyCheaper);
   std::optional<SubmitMode> candidate;
   for (const SubmitMode mode : kModes) {
     const double cost = verdict.cost(mode);
     const bool is_open = mode != mode_ && cost != kNever && cost < bound &&
-                         (must_leave || now_ns >= bans_[static_cast<size_t>(mode)].until_ns);
+                         now_ns >= bans_[static_cast<size_t>(mode)].until_ns;
     if (is_open && (!candidate || cost < verdict.cost(*candidate))) candidate = mode;
   }
   return candidate;
@@ -241,11 +151,13 @@ std::optional<SubmitMode> ModeChooser::judge_trial(int64_t now_ns, const ModeFac
       fmt::format("tried {}: {:.0f} requests/s, after {:.0f} by {}; ", submit_mode_name(tried),
                   rate, trial.rate_before, submit_mode_name(before));
   trial_.reset();
+  Ban& ban = ban_of(tried);
   if (!has_failed) {
-    bans_[static_cast<size_t>(tried)] = {};
+    ban = {};
     return std::nullopt;
   }
-  ban(tried, now_ns);
+  ban.length_ns = std::clamp(2 * ban.length_ns, kBanFirstNs, kBanMaxNs);
+  ban.until_ns = now_ns + ban.length_ns;
   mode_ = before;
   ++changes_;
   return before;

@@ -2,10 +2,9 @@
 // Which submission mode a queue of `submit=auto` is in, and why.
 //
 // judge_modes() is the cost model: what a request costs beyond its device in each mode, from what
-// was measured on this host. ModeChooser adds patience, and does not take the model's word: with
-// the first steady load it tries all modes that are possible, and later changes are trials too,
-// which the guest's own rate of requests decides. Thread: any, one at a time; time is the caller's.
-// Ownership: values.
+// was measured on this host. ModeChooser adds patience, and does not take the model's word: a
+// change is a trial, which the guest's own rate of requests decides.
+// Thread: any, one at a time; time is the caller's. Ownership: values.
 #pragma once
 
 #include <array>
@@ -31,10 +30,8 @@ struct ModeFacts {
   double poll_max_ns = 0;
   double thread_load = 0;  // Of the IOThread that serves it or would, 0 to 1.
   double requests_per_s = 0;
-  double batch = 1;                                           // Requests taken at a time.
-  double depth = 1;                                           // Requests under way at a time.
-  devices::SubmitMode mode = devices::SubmitMode::kIoThread;  // That all this was measured in.
-  double seconds = 0.1;                                       // The period's length.
+  double batch = 1;  // Requests taken at a time.
+  double depth = 1;  // Requests under way at a time.
 };
 
 struct ModeVerdict {
@@ -53,13 +50,10 @@ class ModeChooser {
 
   explicit ModeChooser(devices::SubmitMode initial) : mode_(initial) {}
 
-  // Once a period: 100 ms, or 20 ms while it is surveying. Returns the mode to change to, if any;
-  // the change is taken as made.
+  // Once a period (100 ms). Returns the mode to change to, if any; the change is taken as made.
   std::optional<devices::SubmitMode> step(int64_t now_ns, const ModeFacts& facts);
 
   devices::SubmitMode mode() const { return mode_; }
-  // Does it find out which mode is the best, with a load that it sees for the first time?
-  bool is_surveying() const { return !survey_.is_over; }
   std::string why() const;
   uint64_t changes() const { return changes_; }
 
@@ -71,27 +65,10 @@ class ModeChooser {
     double rate_sum = 0;
     int periods = -1;  // The one in which the change was made does not count.
   };
-  // The rate in each mode, one after the other.
-  struct Survey {
-    bool is_over = false;
-    int64_t begun_ns = 0;
-    double first_rate = 0;  // In the mode it began with; two in a row must agree.
-    bool is_steady = false;
-    std::array<double, kSubmitModes> rates = {};  // By SubmitMode; 0: not tried.
-    // The present window.
-    bool is_fresh = true;  // The period in which the change was made does not count.
-    int periods = 0;
-    double requests = 0;
-    double seconds = 0;
-  };
   struct Ban {
     int64_t until_ns = 0;
     int64_t length_ns = 0;
   };
-  std::optional<devices::SubmitMode> survey(int64_t now_ns, const ModeFacts& facts,
-                                            const ModeVerdict& verdict);
-  std::optional<devices::SubmitMode> end_survey(int64_t now_ns, const ModeVerdict& verdict);
-  std::optional<double> survey_rate(const ModeFacts& facts);
   std::optional<devices::SubmitMode> judge_trial(int64_t now_ns, const ModeFacts& facts);
   std::optional<devices::SubmitMode> begin_trial(int64_t now_ns, devices::SubmitMode mode,
                                                  double gain_needed);
@@ -100,15 +77,13 @@ class ModeChooser {
   void note_rate(double rate);
   bool is_rate_steady() const;
   double mean_rate() const;
-  // Not to be tried again for a while, the longer the more often.
-  void ban(devices::SubmitMode mode, int64_t now_ns);
+  Ban& ban_of(devices::SubmitMode mode) { return bans_[static_cast<size_t>(mode)]; }
 
   static constexpr size_t kRates = 3;
   devices::SubmitMode mode_;
   ModeFacts facts_;  // That the last decision was made by.
   std::string trial_note_;
   uint64_t changes_ = 0;
-  Survey survey_;
   std::optional<Trial> trial_;
   std::array<Ban, kSubmitModes> bans_ = {};
   std::array<double, kRates> rates_ = {};

@@ -281,7 +281,7 @@ void QueuePlacer::wake() {
     placer.quiet_periods_ = 0;
     placer.last_period_ns_ = placer.options_.main_loop.now_ns();
     for (const auto& probe : placer.probes_) probe->calibrate_once();
-    placer.timer_.arm_after(kSurveyPeriodNs);
+    placer.timer_.arm_after(kPeriodNs);
   });
 }
 
@@ -333,19 +333,8 @@ void QueuePlacer::on_period() {
       settle(disk, i);  // Who rings may be another one.
     }
   }
-  // What is moved and measured at once compares nothing.
-  if (!is_surveying()) balance();
-  timer_.arm_after(is_surveying() ? kSurveyPeriodNs : kPeriodNs);
-}
-
-bool QueuePlacer::is_surveying() const {
-  return std::ranges::any_of(disks_, [](const auto& disk) {
-    return disk->placement.submit == DiskSubmit::kAuto &&
-           std::ranges::any_of(disk->queues, [](const Queue& queue) {
-             return queue.requests_per_s >= ModeChooser::kRequestsPerSecondMin &&
-                    queue.chooser.is_surveying();
-           });
-  });
+  balance();
+  timer_.arm_after(kPeriodNs);
 }
 
 // What every queue did in this period; false when that is nothing.
@@ -408,7 +397,7 @@ void QueuePlacer::choose_mode(const std::shared_ptr<Disk>& disk, size_t index,
                               const Period& period) {
   Queue& queue = disk->queues[index];
   if (queue.is_moving || period.seconds <= 0) return;
-  ModeFacts facts{.mode = queue.home.mode, .seconds = period.seconds};
+  ModeFacts facts;
   const bool has_thread = !iothreads_.empty() && !disk->placement.threads.empty();
   facts.possible = {has_thread, vcpus_can_submit(), has_thread};
   if (has_thread) {
@@ -433,7 +422,6 @@ void QueuePlacer::choose_mode(const std::shared_ptr<Disk>& disk, size_t index,
 void QueuePlacer::balance() {
   if (iothreads_.size() < 2) return;
   std::vector<BalancedThread> threads;
-  threads.reserve(probes_.size());
   for (const auto& probe : probes_) threads.push_back({probe->cpu(), probe->load()});
   std::vector<BalancedQueue> queues;
   std::vector<std::pair<std::shared_ptr<Disk>, size_t>> owners;

@@ -104,8 +104,6 @@ class QueuePlacer {
     std::function<std::optional<double>()> idle_cores;
   };
   static constexpr int64_t kPeriodNs = 100'000'000;
-  // While a queue's modes are compared, for the first time.
-  static constexpr int64_t kSurveyPeriodNs = 20'000'000;
 
   explicit QueuePlacer(Options options);
   ~QueuePlacer();
@@ -153,7 +151,6 @@ class QueuePlacer {
   bool vcpus_can_submit() const;
 
   void on_period();
-  bool is_surveying() const;
   bool measure(Period& period);
   void count_completions(Queue& queue, uint64_t requests, double foreign) const;
   static void note_ringer(Queue& queue, std::optional<uint32_t> vcpu);

@@ -48,7 +48,6 @@ class ControlServer {
   // False when it is no command about a disk.
   bool handle_disk_command(const std::string& command, const nlohmann::json& request,
                            const Answer& answer);
-  void refuse_long_line(Client& client);
   void flush(Client& client);
   void drop(Client& client);
 

@@ -11,7 +11,6 @@
 
 #include "block/error_policy.h"
 #include "loop/result.h"
-#include "vmm/config/disk_config.h"
 #include "vmm/config/machine_config.h"
 
 namespace skiff::vmm {

@@ -9,18 +9,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "block/block_channel.h"
 #include "block/drain.h"
 #include "block/open_image.h"
 #include "devices/vhost_user/backend.h"
-#include "devices/virtio/blk/queue_home.h"
 #include "devices/virtio/blk/virtio_blk.h"
-#include "devices/virtio/virtio_device.h"
 #include "loop/awaitables.h"
 #include "loop/cpu_set.h"
 #include "loop/event_loop.h"
@@ -47,10 +43,6 @@ constexpr uint16_t kQueuesDefault = 16;
 // long in QEMU, and no message tells how long they are.
 constexpr uint32_t kSegmentsMax = 126;
 
-// How long a thread that has disks of submit=auto looks before it sleeps, where that has paid: what
-// a wake costs. Those who ask for polling get more.
-constexpr uint32_t kPollMaxUsAuto = 16;
-
 uint16_t queue_count(const DiskConfig& disk) {
   return disk.queues != 0 ? static_cast<uint16_t>(disk.queues) : kQueuesDefault;
 }
@@ -67,15 +59,6 @@ Result<std::unique_ptr<block::BlockBackend>> open_when_free(const DiskConfig& di
   }
 }
 
-uint32_t default_poll_max_us(const StorageOptions& options) {
-  const auto any = [&](DiskSubmit submit) {
-    return std::ranges::any_of(
-        options.exports, [submit](const StorageExport& one) { return one.disk.submit == submit; });
-  };
-  if (any(DiskSubmit::kPoll)) return kPollMaxUsDefault;
-  return any(DiskSubmit::kAuto) ? kPollMaxUsAuto : 0;
-}
-
 // The thread of each queue, as an index.
 std::vector<size_t> threads_of(const DiskConfig& disk, const StorageOptions& options,
                                size_t thread_count) {
@@ -88,7 +71,6 @@ std::vector<size_t> threads_of(const DiskConfig& disk, const StorageOptions& opt
   }
   for (size_t i = 0; names.empty() && i < thread_count; ++i) usable.push_back(i);
   std::vector<size_t> threads;
-  threads.reserve(queue_count(disk));
   for (size_t queue = 0; queue < queue_count(disk); ++queue)
     threads.push_back(usable[queue % usable.size()]);
   return threads;
@@ -127,9 +109,11 @@ Result<void> StorageServer::start_threads(const StorageOptions& options) {
     for (size_t i = 0; i < std::min<size_t>(queues, cpus->count()); ++i)
       wanted.push_back({.id = fmt::format("io{}", i)});
   }
+  const bool polls = std::ranges::any_of(options.exports, [](const StorageExport& one) {
+    return one.disk.submit == DiskSubmit::kPoll;
+  });
   for (const IothreadConfig& config : wanted) {
-    const uint32_t poll_max_us = config.poll_max_us.value_or(default_poll_max_us(options));
-    polls_.push_back(poll_max_us != 0);
+    const uint32_t poll_max_us = config.poll_max_us.value_or(polls ? kPollMaxUsDefault : 0);
     auto thread = loop::IoThread::create({.name = config.id,
                                           .cpus = config.cpus,
                                           .sched = config.sched,
@@ -147,11 +131,11 @@ Result<void> StorageServer::add(const StorageExport& wanted, const StorageOption
   added->image = *std::move(image);
   std::vector<devices::QueueHome> homes;
   std::vector<loop::EventLoop*> loops;
+  const auto mode = wanted.disk.submit == DiskSubmit::kPoll ? devices::SubmitMode::kPoll
+                                                            : devices::SubmitMode::kIoThread;
   for (const size_t thread : threads_of(wanted.disk, options, threads_.size())) {
-    const bool polls = wanted.disk.submit != DiskSubmit::kIothread && polls_[thread];
     loops.push_back(&threads_[thread]->loop());
-    homes.push_back({.loop = loops.back(),
-                     .mode = polls ? devices::SubmitMode::kPoll : devices::SubmitMode::kIoThread});
+    homes.push_back({.loop = loops.back(), .mode = mode});
   }
   auto device = devices::VirtioBlk::create({.queues = homes,
                                             .memory = &added->memory.guest(),
@@ -173,9 +157,9 @@ Result<void> StorageServer::add(const StorageExport& wanted, const StorageOption
   if (!backend) return backend.error().with_context("socket");
   added->backend = *std::move(backend);
   added->drain = std::make_unique<block::DrainPoint>(main_loop_, wanted.disk.path);
-  for (size_t queue = 0; queue < loops.size(); ++queue)
-    added->drain->join(added->device->drain_party(static_cast<devices::QueueIndex>(queue)),
-                       *loops[queue], fmt::format("queue {}", queue));
+  for (devices::QueueIndex queue = 0; queue < loops.size(); ++queue)
+    added->drain->join(added->device->drain_party(queue), *loops[queue],
+                       fmt::format("queue {}", queue));
   SKIFF_LOG(kInfo, "Serving {} on {} with {} queues", wanted.disk.path, wanted.socket,
             loops.size());
   exports_.push_back(std::move(added));

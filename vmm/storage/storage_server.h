@@ -56,7 +56,6 @@ class StorageServer {
 
   loop::EventLoop& main_loop_;
   std::vector<std::unique_ptr<loop::IoThread>> threads_;
-  std::vector<bool> polls_;                    // By thread: it may look before it sleeps.
   std::unique_ptr<loop::WorkerPool> workers_;  // Goes before the loops it serves.
   std::vector<std::unique_ptr<Export>> exports_;
   loop::TaskScope tasks_;

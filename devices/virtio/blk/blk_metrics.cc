@@ -3,7 +3,6 @@
 
 #include <cstddef>
 
-#include "devices/virtio/blk/queue_home.h"
 #include "devices/virtio/queue_metrics.h"
 
 namespace skiff::devices {

@@ -15,6 +15,7 @@
 #include "devices/virtio/blk/blk_metrics.h"
 #include "devices/virtio/blk/blk_queue.h"
 #include "devices/virtio/blk/queue_home.h"
+#include "devices/virtio/queue_metrics.h"
 #include "devices/virtio/queue_runner.h"
 #include "devices/virtio/virtio_device.h"
 #include "loop/check.h"
@@ -66,15 +67,13 @@ void BlkQueueControl::enqueue(Step step, bool opens) {
 }
 
 void BlkQueueControl::go_on(const loop::EventLoop* here) {
-  Callbacks stopped;
+  std::vector<std::function<void()>> finished;
   while (true) {
-    // While we are busy: the stop that somebody waits for to destroy us comes behind this.
-    for (const auto& callback : std::exchange(finished_, {})) callback();
     Step step;
     {
       const loop::MutexLock lock(mutex_);
       if (steps_.empty()) {
-        stopped.swap(stopped_);
+        finished.swap(finished_);
         busy_ = false;
         break;
       }
@@ -91,7 +90,7 @@ void BlkQueueControl::go_on(const loop::EventLoop* here) {
     if (!step()) return;
   }
   // Nothing of ours from here on: one of them may be what our owner waits for to destroy us.
-  for (const auto& callback : stopped) callback();
+  for (const auto& callback : finished) callback();
 }
 
 void BlkQueueControl::post_home(std::function<void()> callback) {
@@ -126,7 +125,7 @@ void BlkQueueControl::start_here(const QueueLayout& layout, uint64_t features) {
   queue_.enter(here, open_channel(*here.loop));
   queue_.start(features);
   if (is_drained_) queue_.pause();
-  runner_->start(layout, features, seat_at(here));
+  runner_->start(layout, features, {publishers_.publisher_on(*here.loop), this});
   begin_mode();
   const loop::MutexLock lock(mutex_);
   is_started_ = true;
@@ -140,16 +139,8 @@ std::unique_ptr<block::BlockChannel> BlkQueueControl::open_channel(loop::EventLo
 }
 
 void BlkQueueControl::stop(std::function<void()> stopped) {
-  enqueue_stop(stopped_, std::move(stopped));
-}
-
-void BlkQueueControl::reset(std::function<void()> stopped) {
-  enqueue_stop(finished_, std::move(stopped));
-}
-
-void BlkQueueControl::enqueue_stop(Callbacks& whom, std::function<void()> stopped) {
-  enqueue([this, &whom, stopped = std::move(stopped)] {
-    whom.push_back(stopped);
+  enqueue([this, stopped = std::move(stopped)] {
+    finished_.push_back(stopped);
     if (!runner_->is_running()) return true;
     end_mode();
     queue_.stopping();
@@ -219,7 +210,7 @@ void BlkQueueControl::leave_for(const std::shared_ptr<Move>& move) {
 
 void BlkQueueControl::arrive(const std::shared_ptr<Move>& move) {
   queue_.enter(move->to, std::move(move->channel));
-  runner_->arrive(seat_at(move->to));
+  runner_->arrive({publishers_.publisher_on(*move->to.loop), this});
   queue_.go_on();
   begin_mode();
   moves_.fetch_add(1, std::memory_order_relaxed);
@@ -229,23 +220,12 @@ void BlkQueueControl::arrive(const std::shared_ptr<Move>& move) {
 
 // Modes ------------------------------------------------------------------------------------------
 
-// A watched descriptor disturbs an idle vCPU (docs/loop.md), and where kicks end KVM_RUN nobody
-// rings one.
-constexpr QueueRunner::Listening listening_in(SubmitMode mode) {
-  return mode == SubmitMode::kVcpu ? QueueRunner::Listening::kOff : QueueRunner::Listening::kOn;
-}
-
-QueueRunner::Seat BlkQueueControl::seat_at(const QueueHome& home) {
-  return {publishers_.publisher_on(*home.loop), this, listening_in(home.mode)};
-}
-
 void BlkQueueControl::begin_mode() {
   const QueueHome here = home();
   const bool exits = here.mode == SubmitMode::kVcpu;
   kick_home_.store(exits ? here.loop : nullptr);
   const DoorbellPath path = exits ? DoorbellPath::kExit : DoorbellPath::kKernel;
   if (std::exchange(path_, path) != path) transport_->set_doorbell_path(runner_->index(), path);
-  runner_->set_listening(listening_in(here.mode));
   runner_->set_polling(here.mode == SubmitMode::kPoll ? QueueRunner::Polling::kOn
                                                       : QueueRunner::Polling::kOff);
   // After all that: no kick is lost that came one way while we listened the other.

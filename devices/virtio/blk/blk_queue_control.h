@@ -60,10 +60,8 @@ class BlkQueueControl final : public block::DrainParty, private QueueHandler {
   // The queue is stopped. The transport stays the same over all starts.
   void start(const QueueLayout& layout, uint64_t features, VirtioTransport& transport);
   // Completes what is in flight, fails what is parked, forgets the ring. `stopped` runs on an
-  // arbitrary thread, inside the call when the queue was idle; with stop(), unlike reset(), it may
-  // be the news that this may be destroyed. Whatever was asked for before has called back by then.
+  // arbitrary thread, inside the call when the queue was idle.
   void stop(std::function<void()> stopped);
-  void reset(std::function<void()> stopped);
   // Completes what is in flight and goes on at another home with the same ring; what is parked goes
   // with it. Stays where it is, and says so in the log, when the image gives no channel there.
   // `moved` runs on an arbitrary thread.
@@ -85,7 +83,6 @@ class BlkQueueControl final : public block::DrainParty, private QueueHandler {
   // On the thread that may touch the queue. True when it is taken; else it sees to it that go_on()
   // is called when it is. What callers wait for goes to finished_.
   using Step = std::function<bool()>;
-  using Callbacks = std::vector<std::function<void()>>;
   // A kick that another thread took, on its way to the home.
   struct Kick : loop::Message {
     BlkQueueControl* control = nullptr;
@@ -107,7 +104,6 @@ class BlkQueueControl final : public block::DrainParty, private QueueHandler {
   void post_home(std::function<void()> callback);
 
   void start_here(const QueueLayout& layout, uint64_t features);
-  void enqueue_stop(Callbacks& whom, std::function<void()> stopped);
   void finish_stop();
   bool begin_move(const std::shared_ptr<Move>& move);
   void leave_for(const std::shared_ptr<Move>& move);
@@ -115,7 +111,6 @@ class BlkQueueControl final : public block::DrainParty, private QueueHandler {
   void change_mode(SubmitMode mode);
 
   std::unique_ptr<block::BlockChannel> open_channel(loop::EventLoop& loop);
-  QueueRunner::Seat seat_at(const QueueHome& home);
   void begin_mode();
   void end_mode();
   bool kicks_are_under_way() const;
@@ -143,8 +138,7 @@ class BlkQueueControl final : public block::DrainParty, private QueueHandler {
 
   // Of the step that is being taken, on whichever thread.
   VirtioTransport* transport_ = nullptr;
-  Callbacks finished_;  // Called before the next step.
-  Callbacks stopped_;   // Called when no step is left, as the last thing of all.
+  std::vector<std::function<void()>> finished_;  // Called when no step is left.
   bool is_drained_ = false;
   DoorbellPath path_ = DoorbellPath::kKernel;
 

@@ -18,7 +18,6 @@
 #include <vector>
 
 #include "block/block_channel.h"
-#include "devices/core/msi.h"
 #include "devices/virtio/blk/blk_command.h"
 #include "devices/virtio/blk/blk_queue_control.h"
 #include "devices/virtio/blk/queue_home.h"
@@ -92,6 +91,7 @@ Result<std::unique_ptr<VirtioBlk>> VirtioBlk::create(const Options& options) {
                                           .publishers = device.get()});
     if (!queue) return queue.error();
     device->queues_.push_back(*std::move(queue));
+    device->note_vcpu_loop(home);
   }
   return device;
 }
@@ -197,7 +197,7 @@ void VirtioBlk::stop(std::function<void()> stopped) {
 }
 
 void VirtioBlk::reset_queue(QueueIndex queue, std::function<void()> done) {
-  queues_[queue]->reset(std::move(done));
+  queues_[queue]->stop(std::move(done));
 }
 
 void VirtioBlk::start_queue(QueueIndex queue, const QueueLayout& layout) {
@@ -206,11 +206,26 @@ void VirtioBlk::start_queue(QueueIndex queue, const QueueLayout& layout) {
 }
 
 void VirtioBlk::move_queue(QueueIndex queue, const QueueHome& home, std::function<void()> moved) {
+  note_vcpu_loop(home);
   queues_[queue]->move(home, std::move(moved));
 }
 
 void VirtioBlk::retry_failed() {
   for (const auto& queue : queues_) queue->retry();
+}
+
+void VirtioBlk::note_vcpu_loop(const QueueHome& home) {
+  if (home.mode != SubmitMode::kVcpu) return;
+  const loop::MutexLock lock(mutex_);
+  if (std::ranges::find(vcpu_loops_, home.loop) == vcpu_loops_.end())
+    vcpu_loops_.push_back(home.loop);
+}
+
+loop::EventLoop* VirtioBlk::home_of_this_thread() const {
+  const loop::MutexLock lock(mutex_);
+  const auto found = std::ranges::find_if(
+      vcpu_loops_, [](const loop::EventLoop* loop) { return loop->is_current(); });
+  return found == vcpu_loops_.end() ? nullptr : *found;
 }
 
 std::shared_ptr<UsedPublisher> VirtioBlk::publisher_on(loop::EventLoop& loop) {

@@ -66,6 +66,7 @@ class VirtioBlk final : public VirtioDevice, private PublisherSource {
   }
   void kick(QueueIndex queue) override { queues_[queue]->kick(); }
   void interrupt_target_changed(QueueIndex queue, std::optional<MsiMessage> message) override;
+  loop::EventLoop* home_of_this_thread() const override;
   void read_config(uint64_t offset_bytes, std::span<uint8_t> data) const override;
   void write_config(uint64_t offset_bytes, std::span<const uint8_t> data) override;
   void attach(VirtioTransport& transport) override;
@@ -96,6 +97,7 @@ class VirtioBlk final : public VirtioDevice, private PublisherSource {
  private:
   explicit VirtioBlk(const Options& options);
   void fill_config(const Options& options);
+  void note_vcpu_loop(const QueueHome& home);
 
   // PublisherSource.
   std::shared_ptr<UsedPublisher> publisher_on(loop::EventLoop& loop) override;
@@ -118,6 +120,7 @@ class VirtioBlk final : public VirtioDevice, private PublisherSource {
     std::weak_ptr<UsedPublisher> publisher;
   };
   std::vector<LoopPublisher> publishers_ SKIFF_GUARDED_BY(mutex_);
+  std::vector<loop::EventLoop*> vcpu_loops_ SKIFF_GUARDED_BY(mutex_);
 };
 
 }  // namespace skiff::devices

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "devices/virtio/transport/queue_doorbells.h"
 
-#include <cstddef>
 #include <cstdint>
 #include <optional>
 
@@ -74,7 +73,7 @@ void QueueDoorbells::update_all() {
 void QueueDoorbells::update(QueueIndex index) {
   Queue& queue = queues_[index];
   detach_if_unwanted(index);
-  if (queue.attached || !base_ || !wants(queue)) return;
+  if (queue.attached || !wants(queue)) return;
   const DoorbellAddress where = address_of(index, *base_);
   if (auto done = hub_.attach(where, device_.doorbell(index)); !done) {
     SKIFF_LOG_LIMITED(kWarn, "{}: Queue {} goes without a doorbell at {:#x}: {}", device_.name(),
@@ -85,13 +84,13 @@ void QueueDoorbells::update(QueueIndex index) {
 }
 
 bool QueueDoorbells::wants(const Queue& queue) const {
-  return queue.is_used && queue.path == DoorbellPath::kKernel;
+  return base_ && queue.is_used && queue.path == DoorbellPath::kKernel;
 }
 
 void QueueDoorbells::detach_if_unwanted(QueueIndex index) {
   Queue& queue = queues_[index];
   if (!queue.attached) return;
-  if (base_ && wants(queue) && queue.attached->address == address_of(index, *base_).address) return;
+  if (wants(queue) && queue.attached->address == address_of(index, *base_).address) return;
   hub_.detach(*queue.attached, device_.doorbell(index));
   queue.attached.reset();
 }

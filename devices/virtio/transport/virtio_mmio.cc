@@ -95,10 +95,7 @@ void VirtioMmio::acknowledge(uint32_t bits) {
 
 void VirtioMmio::interrupt_queue(QueueIndex /*queue*/) { raise(kUsedBuffer); }
 
-void VirtioMmio::interrupt_queues(std::span<const QueueIndex> /*queues*/,
-                                  loop::EventLoop* /*home*/) {
-  raise(kUsedBuffer);
-}
+void VirtioMmio::interrupt_queues(std::span<const QueueIndex> /*queues*/) { raise(kUsedBuffer); }
 
 void VirtioMmio::interrupt_config() { registers_.config_changed(); }
 
@@ -136,7 +133,7 @@ void VirtioMmio::write_status(uint32_t value) {
 // The one register handler that blocks its vCPU thread: a driver goes on as soon as the write
 // returns, without reading the status back (4.2.3.1), and may reuse the queues' memory at once.
 void VirtioMmio::reset_and_wait_for_stop() {
-  if (loop::EventLoop* const here = loop::EventLoop::of_this_thread()) return reset_and_turn(*here);
+  if (loop::EventLoop* const here = device_.home_of_this_thread()) return reset_and_turn(*here);
   loop::Mutex mutex;
   loop::ConditionVariable changed;
   bool has_stopped = false;
@@ -149,9 +146,8 @@ void VirtioMmio::reset_and_wait_for_stop() {
   while (!has_stopped) changed.wait(mutex);
 }
 
-// The same on a vCPU's thread that has a loop, between its turns. It turns also when no queue of
-// ours has its home there: a queue of another device may, whose driver waits on a vCPU that is the
-// home of ours.
+// The same on a vCPU's thread whose loop is the home of a queue, and has to turn for it to stop. We
+// are between its turns.
 void VirtioMmio::reset_and_turn(loop::EventLoop& here) {
   // Lives on in the callback, which may still be posting when we have seen the flag.
   const auto has_stopped = std::make_shared<std::atomic<bool>>(false);

@@ -57,7 +57,7 @@ class VirtioMmio final : public Device,
   // VirtioTransport.
   void interrupt_queue(QueueIndex queue) override;
   void interrupt_config() override;
-  void interrupt_queues(std::span<const QueueIndex> queues, loop::EventLoop* home) override;
+  void interrupt_queues(std::span<const QueueIndex> queues) override;
   void need_reset() override;
   void set_doorbell_path(QueueIndex queue, DoorbellPath path) override;
 

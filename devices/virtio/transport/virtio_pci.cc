@@ -199,9 +199,7 @@ loop::Task<void> VirtioPci::reset() {
   reset_config();
 }
 
-void VirtioPci::interrupt_queue(QueueIndex queue) { interrupt_one(queue, nullptr); }
-
-void VirtioPci::interrupt_one(QueueIndex queue, loop::EventLoop* home) {
+void VirtioPci::interrupt_queue(QueueIndex queue) {
   SKIFF_CHECK(queue < queue_vectors_.size());
   if (!msix_.is_enabled()) {
     // 4.1.4.5.1: the ISR is for drivers that do without MSI-X.
@@ -209,11 +207,11 @@ void VirtioPci::interrupt_one(QueueIndex queue, loop::EventLoop* home) {
     return;
   }
   const uint16_t vector = queue_vectors_[queue].load(std::memory_order_acquire);
-  if (vector != kNoVector) msix_.trigger(vector, home);
+  if (vector != kNoVector) msix_.trigger(vector);
 }
 
-void VirtioPci::interrupt_queues(std::span<const QueueIndex> queues, loop::EventLoop* home) {
-  if (queues.size() == 1 || !msix_.is_enabled()) return interrupt_one(queues.front(), home);
+void VirtioPci::interrupt_queues(std::span<const QueueIndex> queues) {
+  if (queues.size() == 1 || !msix_.is_enabled()) return interrupt_queue(queues.front());
   std::bitset<kQueuesMax + 1> sent;
   for (const QueueIndex queue : queues) {
     const uint16_t vector = queue_vectors_[queue].load(std::memory_order_acquire);
@@ -223,7 +221,7 @@ void VirtioPci::interrupt_queues(std::span<const QueueIndex> queues, loop::Event
       sent[vector] = true;
     }
     // What was looked at, whatever the driver has written since: it stands for the others as well.
-    msix_.trigger(vector, home);
+    msix_.trigger(vector);
   }
 }
 

@@ -79,7 +79,7 @@ class VirtioPci final : public PciDevice,
   // VirtioTransport.
   void interrupt_queue(QueueIndex queue) override;
   void interrupt_config() override;
-  void interrupt_queues(std::span<const QueueIndex> queues, loop::EventLoop* home) override;
+  void interrupt_queues(std::span<const QueueIndex> queues) override;
   void need_reset() override;
   void set_doorbell_path(QueueIndex queue, DoorbellPath path) override;
 
@@ -101,7 +101,6 @@ class VirtioPci final : public PciDevice,
   void write_common_field(uint64_t field, uint32_t value);
   void write_queue_address(uint64_t offset_bytes, std::span<const uint8_t> data);
   uint16_t checked_vector(uint32_t vector) const;
-  void interrupt_one(QueueIndex queue, loop::EventLoop* home);
   void set_queue_vector(QueueIndex queue, uint16_t vector);
   // Tells the device where the interrupts of a queue, respectively of all that use a vector, go.
   void tell_target(QueueIndex queue);

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -74,69 +75,24 @@ uint8_t VirtioRegisters::status() const {
 
 void VirtioRegisters::set_phase(Phase phase) {
   phase_ = phase;
-  is_running_.store(phase == Phase::kRunning, std::memory_order_release);
+  is_running_.store(phase == Phase::kStarting || phase == Phase::kRunning,
+                    std::memory_order_release);
 }
-
-// What registers lead to -------------------------------------------------------------------------
-
-bool VirtioRegisters::add(Action action) {
-  actions_.push_back(std::move(action));
-  return !std::exchange(is_acting_, true);
-}
-
-void VirtioRegisters::act() {
-  while (true) {
-    Action action;
-    {
-      const loop::MutexLock lock(mutex_);
-      if (actions_.empty()) {
-        is_acting_ = false;
-        return;
-      }
-      action = std::move(actions_.front());
-      actions_.pop_front();
-      // Nothing comes after a stop until it has ended, and then our owner may destroy us.
-      if (action.kind == Action::Kind::kStop) is_acting_ = false;
-    }
-    carry_out(action);
-    if (action.kind == Action::Kind::kStop) return;
-  }
-}
-
-void VirtioRegisters::carry_out(const Action& action) {
-  switch (action.kind) {
-    case Action::Kind::kStart:
-      transport_.on_start(action.start);
-      return device_.start(action.start);
-    case Action::Kind::kStop:
-      transport_.on_stop();
-      return device_.stop([this] { finish_stop(); });
-    case Action::Kind::kQueueStart:
-      // 2.6.1.2: back at work, with whatever set-up the driver has given it.
-      transport_.on_queue_start(action.queue);
-      return device_.start_queue(action.queue, action.layout);
-    case Action::Kind::kQueueReset:
-      transport_.on_queue_stop(action.queue);
-      return device_.reset_queue(action.queue,
-                                 [this, queue = action.queue] { finish_queue_reset(queue); });
-  }
-}
-
-// Status -----------------------------------------------------------------------------------------
 
 void VirtioRegisters::write_status(uint8_t value) {
   if (value == 0) return request_reset({});  // 2.1: writing 0 resets the device.
-  bool must_act = false;
+  std::optional<VirtioStart> to_start;
   {
     const loop::MutexLock lock(mutex_);
-    must_act = take_status(value);
+    to_start = take_status(value);
   }
-  if (must_act) act();
+  if (to_start) start(*to_start);
 }
 
-// The bits that are newly set, in the order a driver sets them (3.1.1). As add().
-bool VirtioRegisters::take_status(uint8_t value) {
-  if (phase_ == Phase::kStopping) return false;
+// The bits that are newly set, in the order a driver sets them (3.1.1). Says what to start with
+// when the device is to start.
+std::optional<VirtioStart> VirtioRegisters::take_status(uint8_t value) {
+  if (phase_ == Phase::kStopping) return std::nullopt;
   const uint8_t added = value & kDriverBits & static_cast<uint8_t>(~status_);
   status_ |= added & (kVirtioAcknowledge | kVirtioDriver | kVirtioFailed);
   if ((added & kVirtioFeaturesOk) != 0) {
@@ -147,15 +103,15 @@ bool VirtioRegisters::take_status(uint8_t value) {
                         driver_features_, offered_features_);
     }
   }
-  if ((added & kVirtioDriverOk) == 0 || phase_ != Phase::kIdle) return false;
+  if ((added & kVirtioDriverOk) == 0 || phase_ != Phase::kIdle) return std::nullopt;
   if ((status_ & kVirtioFeaturesOk) == 0 || (status_ & kVirtioNeedsReset) != 0) {
     SKIFF_LOG_LIMITED(kWarn, "{}: DRIVER_OK refused at status {:#x}", device_.name(), status_);
     status_ |= kVirtioNeedsReset;
-    return false;
+    return std::nullopt;
   }
   status_ |= kVirtioDriverOk;
-  set_phase(Phase::kRunning);
-  return add({.kind = Action::Kind::kStart, .start = make_start()});
+  set_phase(Phase::kStarting);
+  return make_start();
 }
 
 VirtioStart VirtioRegisters::make_start() const {
@@ -172,6 +128,23 @@ QueueLayout VirtioRegisters::layout_of(const Queue& queue) {
           .used = {queue.addresses[2]}};
 }
 
+void VirtioRegisters::start(const VirtioStart& start) {
+  transport_.on_start(start);
+  device_.start(start);
+  bool must_stop = false;
+  {
+    const loop::MutexLock lock(mutex_);
+    must_stop = std::exchange(is_reset_wanted_, false);
+    set_phase(must_stop ? Phase::kStopping : Phase::kRunning);
+  }
+  if (must_stop) stop();
+}
+
+void VirtioRegisters::stop() {
+  transport_.on_stop();
+  device_.stop([this] { finish_stop(); });
+}
+
 void VirtioRegisters::finish_stop() {
   transport_.on_stopped();
   std::vector<std::function<void()>> waiters;
@@ -186,22 +159,21 @@ void VirtioRegisters::finish_stop() {
 }
 
 void VirtioRegisters::request_reset(std::function<void()> done) {
-  bool must_act = false;
+  bool must_stop = false;
   bool is_idle = false;
   {
     const loop::MutexLock lock(mutex_);
+    must_stop = phase_ == Phase::kRunning;
     is_idle = phase_ == Phase::kIdle;
+    if (phase_ == Phase::kStarting) is_reset_wanted_ = true;  // start() sees to it.
+    if (must_stop) set_phase(Phase::kStopping);
     if (is_idle) {
       clear();
     } else if (done) {
       waiters_.push_back(std::exchange(done, nullptr));
     }
-    if (phase_ == Phase::kRunning) {
-      set_phase(Phase::kStopping);
-      must_act = add({.kind = Action::Kind::kStop});
-    }
   }
-  if (must_act) return act();
+  if (must_stop) return stop();
   if (!is_idle) return;
   transport_.on_stopped();
   if (done) done();
@@ -271,17 +243,18 @@ bool VirtioRegisters::is_queue_enabled() const {
 
 void VirtioRegisters::write_queue_enable(bool enable) {
   const QueueIndex index = queue_select_;
-  bool must_act = false;
+  QueueLayout layout;
   {
     const loop::MutexLock lock(mutex_);
     Queue* queue = queue_for_setup(index);
     if (queue == nullptr || (!enable && queue->was_reset)) return;
     queue->is_enabled = enable;
     if (!std::exchange(queue->was_reset, false)) return;
-    must_act =
-        add({.kind = Action::Kind::kQueueStart, .queue = index, .layout = layout_of(*queue)});
+    layout = layout_of(*queue);
   }
-  if (must_act) act();
+  // 2.6.1.2: back at work, with whatever set-up the driver has given it.
+  transport_.on_queue_start(index);
+  device_.start_queue(index, layout);
 }
 
 bool VirtioRegisters::is_queue_resetting() const {
@@ -292,7 +265,6 @@ bool VirtioRegisters::is_queue_resetting() const {
 
 void VirtioRegisters::reset_queue() {
   const QueueIndex index = queue_select_;
-  bool must_act = false;
   {
     const loop::MutexLock lock(mutex_);
     const bool agreed = (driver_features_ & kVirtioRingReset) != 0;
@@ -300,15 +272,16 @@ void VirtioRegisters::reset_queue() {
     Queue& queue = queues_[index];
     if (queue.is_resetting || queue.was_reset) return;
     queue.is_resetting = true;
-    must_act = add({.kind = Action::Kind::kQueueReset, .queue = index});
   }
-  if (must_act) act();
+  transport_.on_queue_stop(index);
+  device_.reset_queue(index, [this, index] { finish_queue_reset(index); });
 }
 
 void VirtioRegisters::finish_queue_reset(QueueIndex index) {
   transport_.on_queue_stopped(index);
   const uint16_t size_max = device_.queue_size_max(index);
   const loop::MutexLock lock(mutex_);
+  if (phase_ == Phase::kIdle) return;  // Reset as a whole meanwhile.
   // 2.6.1.1.1, 4.1.4.3.1: the defaults, neither enabled nor being reset.
   queues_[index] = Queue{.size = size_max, .was_reset = true};
 }
@@ -335,7 +308,8 @@ void VirtioRegisters::config_changed() {
 void VirtioRegisters::need_reset() {
   {
     const loop::MutexLock lock(mutex_);
-    if (phase_ != Phase::kRunning || (status_ & kVirtioNeedsReset) != 0) return;
+    const bool runs = phase_ == Phase::kStarting || phase_ == Phase::kRunning;
+    if (!runs || (status_ & kVirtioNeedsReset) != 0) return;
     status_ |= kVirtioNeedsReset;
   }
   transport_.send_config_interrupt();  // 2.1.2: DRIVER_OK is set.

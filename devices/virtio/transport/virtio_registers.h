@@ -3,10 +3,11 @@
 // device status, features, the queues' set-up, and the start and stop of the device (virtio 1.2,
 // 2.1, 2.2, 3.1).
 //
-//            DRIVER_OK             status 0, or machine reset
-//   kIdle -------------> kRunning ---------------------------> kStopping
-//     ^                                                            |
-//     +------------------------- stopped --------------------------+
+//            DRIVER_OK                start() returned
+//   kIdle -------------> kStarting ---------------------> kRunning
+//     ^                      | (reset asked for meanwhile)   | status 0, or machine reset
+//     |      stopped         v                               v
+//     +--------------------- kStopping <---------------------+
 //
 // While it is kStopping every write is ignored and the status reads as it was; it reads 0 once the
 // device has stopped. A driver that breaks the order of things gets this:
@@ -17,9 +18,6 @@
 //   - A queue size that is zero, no power of two or too large is ignored; the old one stays.
 // With RING_RESET a queue of a running device may be reset on its own (2.6.1), and then be set up
 // and enabled like before DRIVER_OK; one that is being reset ignores all writes.
-//
-// What a write leads to is done after it, outside the mutex, in the order of the writes and by one
-// thread at a time: however vCPUs race, the device is told of one thing after the other.
 // Thread: all functions from any thread; vCPU threads, several at once, in practice. One mutex,
 //         held across no call to the device or the transport.
 // Ownership: part of a transport; borrows it and the device. A reset() has ended before it goes,
@@ -30,8 +28,8 @@
 #include <atomic>
 #include <coroutine>
 #include <cstdint>
-#include <deque>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "devices/virtio/virtio_device.h"
@@ -54,7 +52,7 @@ class VirtioRegisters {
   class Transport {
    public:
     virtual ~Transport() = default;
-    // The device starts next, respectively stops next. On a thread that is in a register write.
+    // The device starts next, respectively stops next. On the thread that wrote the status.
     virtual void on_start(const VirtioStart& start) = 0;
     virtual void on_stop() = 0;
     // The device has stopped: what the transport keeps of a driver's session goes back to its reset
@@ -132,7 +130,7 @@ class VirtioRegisters {
   ResetAwaiter reset(loop::EventLoop& loop) { return {*this, loop}; }
 
  private:
-  enum class Phase : uint8_t { kIdle, kRunning, kStopping };
+  enum class Phase : uint8_t { kIdle, kStarting, kRunning, kStopping };
   struct Queue {
     uint16_t size = 0;
     bool is_enabled = false;
@@ -140,19 +138,6 @@ class VirtioRegisters {
     bool was_reset = false;               // While the device runs: may be set up.
     std::array<uint64_t, 3> addresses{};  // By QueueArea.
   };
-
-  // Something to be told to transport and device.
-  struct Action {
-    enum class Kind : uint8_t { kStart, kStop, kQueueStart, kQueueReset };
-    Kind kind = Kind::kStart;
-    VirtioStart start = {};  // Of kStart.
-    QueueIndex queue = 0;    // Of the last two.
-    QueueLayout layout = {};
-  };
-  // True if the caller has to call act(), without the mutex; else another thread is at it.
-  [[nodiscard]] bool add(Action action) SKIFF_REQUIRES(mutex_);
-  void act();
-  void carry_out(const Action& action);
 
   bool accepts_driver_features() const SKIFF_REQUIRES(mutex_);
   const Queue* selected() const SKIFF_REQUIRES(mutex_);
@@ -162,8 +147,10 @@ class VirtioRegisters {
   VirtioStart make_start() const SKIFF_REQUIRES(mutex_);
   void set_phase(Phase phase) SKIFF_REQUIRES(mutex_);
   void finish_queue_reset(QueueIndex queue);
-  [[nodiscard]] bool take_status(uint8_t value) SKIFF_REQUIRES(mutex_);
+  std::optional<VirtioStart> take_status(uint8_t value) SKIFF_REQUIRES(mutex_);
   void clear() SKIFF_REQUIRES(mutex_);
+  void start(const VirtioStart& start);
+  void stop();
   void finish_stop();
 
   VirtioDevice& device_;
@@ -184,8 +171,7 @@ class VirtioRegisters {
   uint64_t driver_features_ SKIFF_GUARDED_BY(mutex_) = 0;
   bool has_unknown_features_ SKIFF_GUARDED_BY(mutex_) = false;  // Of a word past the second.
   std::vector<Queue> queues_ SKIFF_GUARDED_BY(mutex_);
-  std::deque<Action> actions_ SKIFF_GUARDED_BY(mutex_);
-  bool is_acting_ SKIFF_GUARDED_BY(mutex_) = false;  // A thread is in act(), or on its way there.
+  bool is_reset_wanted_ SKIFF_GUARDED_BY(mutex_) = false;  // Came while kStarting.
   std::vector<std::function<void()>> waiters_ SKIFF_GUARDED_BY(mutex_);
 };
 

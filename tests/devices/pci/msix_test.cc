@@ -2,8 +2,6 @@
 #include "devices/pci/msix.h"
 
 #include <gtest/gtest.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include <array>
 #include <atomic>
@@ -13,9 +11,7 @@
 #include "devices/core/bus.h"
 #include "devices/core/msi.h"
 #include "devices/testing/fake_msi.h"
-#include "loop/event_loop.h"
 #include "loop/thread.h"
-#include "loop/unique_fd.h"
 
 namespace skiff::devices {
 namespace {
@@ -212,25 +208,6 @@ TEST_F(MsixTest, TriggersThatRaceWithTheMaskAreNeitherLostNorBegunWhileMasked) {
   const size_t sent = sink_.sent();
   mask(0, false);
   EXPECT_EQ(sink_.sent(), sent + 1);
-}
-
-TEST_F(MsixTest, TriggerInATurnOfALoopGoesWithItsSystemCall) {
-  auto loop = loop::EventLoop::create({.backend = loop::EventLoop::Backend::kIoUring});
-  if (!loop) GTEST_SKIP() << "REFUSED BY THIS KERNEL: " << loop.error().message();
-  const loop::UniqueFd event(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
-  ASSERT_TRUE(event);
-  sink_.set_trigger_fd(event.get());
-  msix_.set_control(true, false);
-  set_message(0, kFirst);
-  mask(0, false);
-  msix_.trigger(0, loop->get());
-  EXPECT_EQ(sink_.sent(), 1u) << "outside of a turn it goes at once";
-  (*loop)->post([this, &loop] { msix_.trigger(0, loop->get()); });
-  for (int i = 0; i < 3; ++i) (*loop)->run_once(loop::EventLoop::Wait::kNo);
-  uint64_t rung = 0;
-  const bool has_rung = ::read(event.get(), &rung, sizeof(rung)) == sizeof(rung);
-  EXPECT_EQ(rung + sink_.sent(), 2u) << "exactly once, one way or the other";
-  EXPECT_EQ(has_rung, sink_.sent() == 1u);
 }
 
 }  // namespace

@@ -52,7 +52,6 @@ class BackendFixture : public ::testing::Test {
     connect();
   }
   ~BackendFixture() override {
-    if (!backend_) return;
     bool stopped = false;
     backend_->stop([&stopped] { stopped = true; });
     settle();

@@ -6,20 +6,18 @@
 #include <gtest/gtest.h>
 #include <linux/virtio_blk.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <array>
-#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <optional>
 #include <span>
+#include <utility>
 
 #include "block/testing/fake_channel.h"
-#include "devices/core/guest_memory.h"
-#include "devices/vhost_user/frontend.h"
 #include "devices/vhost_user/message.h"
 #include "devices/vhost_user/protocol.h"
-#include "devices/vhost_user/shared_mapping.h"
 #include "devices/virtio/inflight_log.h"
 #include "devices/virtio/virtio_device.h"
 #include "loop/unique_fd.h"
@@ -237,39 +235,6 @@ TEST_F(VhostBackendHeldTest, FrontEndThatGoesIsWaitedForAndTheNextMayConnect) {
   EXPECT_FALSE(image_.has_channel());
   connect();
   negotiate();
-}
-
-// To a front end, a closed connection means that nobody is at work on its memory any more.
-TEST_F(VhostBackendHeldTest, ConnectionIsOpenUntilTheLastRequestHasEnded) {
-  const auto is_closed = [this] {
-    loop_.run_until_idle();
-    char byte = 0;
-    return ::recv(peer_.get(), &byte, 1, MSG_DONTWAIT) == 0;
-  };
-  start_all();
-  offer_read();
-  kick();
-  send(make(VhostRequest::kSetVringNum, VhostVringState{99, 99}));  // Breaks the protocol.
-  EXPECT_FALSE(is_closed());
-  image_.channel().complete(0);
-  EXPECT_TRUE(is_closed());
-}
-
-TEST_F(VhostBackendHeldTest, ConnectionThatTheBackEndEndsIsOpenUntilTheLastRequestHasEnded) {
-  start_all();
-  offer_read();
-  kick();
-  bool stopped = false;
-  backend_->stop([&] { stopped = true; });
-  loop_.run_until_idle();
-  char byte = 0;
-  EXPECT_EQ(::recv(peer_.get(), &byte, 1, MSG_DONTWAIT), -1);
-  EXPECT_FALSE(stopped);
-  image_.channel().complete(0);
-  loop_.run_until_idle();
-  EXPECT_EQ(::recv(peer_.get(), &byte, 1, MSG_DONTWAIT), 0);
-  EXPECT_TRUE(stopped);
-  backend_.reset();
 }
 
 TEST_F(VhostBackendTest, ResetDeviceForgetsTheRings) {

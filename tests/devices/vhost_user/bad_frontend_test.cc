@@ -7,7 +7,6 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/types.h>
 #include <unistd.h>
 
 #include <array>
@@ -16,13 +15,13 @@
 #include <limits>
 #include <optional>
 #include <span>
+#include <utility>
 
-#include "devices/core/guest_memory.h"
 #include "devices/testing/guest_driver.h"
-#include "devices/vhost_user/frontend.h"
 #include "devices/vhost_user/message.h"
 #include "devices/vhost_user/protocol.h"
 #include "devices/virtio/inflight_log.h"
+#include "devices/virtio/virt_ring.h"
 #include "loop/unique_fd.h"
 #include "tests/devices/vhost_user/backend_fixture.h"
 

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -17,12 +18,10 @@
 #include <utility>
 #include <vector>
 
-#include "devices/core/guest_memory.h"
 #include "devices/testing/guest_driver.h"
 #include "devices/vhost_user/connection.h"
 #include "devices/vhost_user/message.h"
 #include "devices/vhost_user/protocol.h"
-#include "devices/virtio/virtio_device.h"
 #include "loop/event_notifier.h"
 #include "loop/log.h"
 #include "loop/result.h"

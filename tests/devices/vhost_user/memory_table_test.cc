@@ -4,10 +4,8 @@
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/types.h>
 #include <unistd.h>
 
-#include <cstddef>
 #include <cstdint>
 #include <limits>
 

@@ -8,8 +8,8 @@
 #include <linux/virtio_blk.h>
 #include <poll.h>
 
-#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -17,21 +17,16 @@
 #include <optional>
 #include <span>
 #include <utility>
-#include <vector>
 
-#include "devices/core/guest_memory.h"
 #include "devices/testing/fake_transport.h"
 #include "devices/testing/guest_driver.h"
 #include "devices/vhost_user/frontend.h"
-#include "devices/vhost_user/protocol.h"
 #include "devices/virtio/virtio_device.h"
 #include "loop/event_loop.h"
 #include "loop/event_notifier.h"
 #include "loop/io_thread.h"
 #include "loop/log.h"
-#include "loop/result.h"
 #include "loop/worker_pool.h"
-#include "tests/devices/vhost_user/scripted_backend.h"
 #include "tests/devices/vhost_user/served_disk.h"
 #include "tests/temp_dir.h"
 
@@ -59,9 +54,8 @@ class VhostUserBlkTest : public ::testing::Test {
     main_->loop().post([&] { work([&] { done->notify(); }); });
     pollfd ready{.fd = done->fd(), .events = POLLIN, .revents = 0};
     ASSERT_EQ(::poll(&ready, 1, 30'000), 1);
-    ASSERT_TRUE(done->consume());
   }
-  loop::Result<void> make(int64_t timeout_ns = 20'000'000'000) {
+  loop::Result<void> make() {
     auto result = loop::Result<void>();
     wait([&](const std::function<void()>& done) {
       auto device = VhostUserBlk::create({.main_loop = &main_->loop(),
@@ -70,7 +64,6 @@ class VhostUserBlkTest : public ::testing::Test {
                                           .queues = 4,
                                           .queue_size = ServedDisk::kQueueSize,
                                           .memory = {memory_.regions().front()},
-                                          .timeout_ns = timeout_ns,
                                           .reconnect_ns = 1'000'000});
       if (!device) {
         result = device.error();
@@ -83,28 +76,14 @@ class VhostUserBlkTest : public ::testing::Test {
     return result;
   }
   void start() {
-    std::vector<QueueLayout> queues(device_->queue_count());
-    queues[0] = driver_->layout();
-    device_->start({.features = device_->features() | kVirtioVersion1, .queues = queues});
+    device_->start({.features = device_->features() | kVirtioVersion1,
+                    .queues = {driver_->layout(), QueueLayout{}}});
   }
   void stop() {
     const auto stopped = loop::EventNotifier::create();
     device_->stop([&] { stopped->notify(); });
     pollfd ready{.fd = stopped->fd(), .events = POLLIN, .revents = 0};
     ASSERT_EQ(::poll(&ready, 1, 30'000), 1);
-    ASSERT_TRUE(stopped->consume());
-  }
-  // Until all that the main loop has begun with what has come so far is done.
-  void pass_by_main_loop() {
-    wait([](const std::function<void()>& done) { done(); });
-  }
-  void write_wce(uint8_t value) const {
-    device_->write_config(offsetof(virtio_blk_config, wce), {&value, 1});
-  }
-  uint8_t read_wce() const {
-    uint8_t value = 0xee;
-    device_->read_config(offsetof(virtio_blk_config, wce), {&value, 1});
-    return value;
   }
   GuestAddress offer_flush() {
     const std::array<uint32_t, 4> header = {VIRTIO_BLK_T_FLUSH, 0, 0, 0};
@@ -201,97 +180,6 @@ TEST_F(VhostUserBlkTest, NewSizeReachesTheDriver) {
   for (int tries = 0; tries < 30'000 && transport_.config_interrupts() == 0; ++tries)
     ::poll(nullptr, 0, 1);
   EXPECT_EQ(transport_.config_interrupts(), 1u);
-}
-
-TEST_F(VhostUserBlkTest, ResetLastsUntilABackEndThatDoesNotAnswerHasLetGo) {
-  ScriptedBackend backend(dir_.path("socket"));
-  backend.leave_unanswered(VhostRequest::kGetVringBase);
-  backend.outstay();
-  ASSERT_TRUE(make(1'000'000'000));
-  start();
-  ASSERT_TRUE(backend.await(VhostRequest::kSetVringEnable, 1));
-  const auto stopped = loop::EventNotifier::create();
-  device_->stop([&] { stopped->notify(); });
-  ASSERT_TRUE(backend.await_leave());
-  // Sent away, but it may still be at work on the guest's memory.
-  pass_by_main_loop();
-  pollfd ready{.fd = stopped->fd(), .events = POLLIN, .revents = 0};
-  EXPECT_EQ(::poll(&ready, 1, 0), 0);
-  EXPECT_FALSE(backend.comes_soon(VhostRequest::kGetFeatures, 2));
-  backend.hang_up();
-  EXPECT_EQ(::poll(&ready, 1, 30'000), 1);
-  EXPECT_TRUE(stopped->consume());
-}
-
-TEST_F(VhostUserBlkTest, NobodyElseServesARingThatALostBackEndMayStillServe) {
-  ScriptedBackend backend(dir_.path("socket"));
-  ASSERT_TRUE(make(1'000'000'000));
-  start();
-  ASSERT_TRUE(backend.await(VhostRequest::kSetVringEnable, 1));
-  backend.outstay();
-  backend.leave_unanswered(VhostRequest::kSetConfig);
-  write_wce(0);
-  ASSERT_TRUE(backend.await_leave());
-  backend.leave_unanswered({});
-  EXPECT_FALSE(backend.comes_soon(VhostRequest::kGetFeatures, 2));
-  backend.hang_up();
-  EXPECT_TRUE(backend.await(VhostRequest::kSetVringEnable, 2));
-  stop();
-}
-
-TEST_F(VhostUserBlkTest, StartThatFailsAtTheInflightLogLeavesNobodyWithoutOne) {
-  ScriptedBackend backend(dir_.path("socket"));
-  backend.hang_up_on(VhostRequest::kGetInflightFd);
-  ASSERT_TRUE(make());
-  start();
-  ASSERT_TRUE(backend.await(VhostRequest::kSetVringEnable, 2));
-  EXPECT_EQ(backend.count(VhostRequest::kGetInflightFd, 2), 1u);
-  EXPECT_EQ(backend.count(VhostRequest::kSetInflightFd, 2), 1u);
-}
-
-// And one that fails behind it goes on with the log that the rings may have begun with.
-TEST_F(VhostUserBlkTest, StartThatFailsLaterKeepsItsInflightLog) {
-  ScriptedBackend backend(dir_.path("socket"));
-  backend.hang_up_on(VhostRequest::kSetVringEnable);
-  ASSERT_TRUE(make());
-  start();
-  ASSERT_TRUE(backend.await(VhostRequest::kSetVringEnable, 2));
-  EXPECT_EQ(backend.count(VhostRequest::kGetInflightFd, 2), 0u);
-  EXPECT_EQ(backend.count(VhostRequest::kSetInflightFd, 2), 1u);
-}
-
-TEST_F(VhostUserBlkTest, NewBackEndWritesThroughBeforeItTakesRequests) {
-  ScriptedBackend backend(dir_.path("socket"));
-  ASSERT_TRUE(make());
-  start();
-  ASSERT_TRUE(backend.await(VhostRequest::kSetVringEnable, 1));
-  write_wce(0);
-  ASSERT_TRUE(backend.await(VhostRequest::kSetConfig, 1));
-  backend.hang_up();
-  ASSERT_TRUE(backend.await(VhostRequest::kSetVringEnable, 2));
-  ASSERT_TRUE(backend.await(VhostRequest::kSetConfig, 2));
-  const auto asked = backend.asked();
-  const auto first = [&asked](VhostRequest request) {
-    return std::ranges::find_if(asked, [request](const ScriptedBackend::Asked& one) {
-      return one.connection == 2 && one.request == request;
-    });
-  };
-  EXPECT_LT(first(VhostRequest::kSetConfig), first(VhostRequest::kSetVringEnable));
-  EXPECT_EQ(first(VhostRequest::kSetConfig)->payload.back(), std::byte{0});
-}
-
-TEST_F(VhostUserBlkTest, ResetBringsTheWriteCacheBack) {
-  ScriptedBackend backend(dir_.path("socket"));
-  ASSERT_TRUE(make());
-  start();
-  write_wce(0);
-  ASSERT_TRUE(backend.await(VhostRequest::kSetConfig, 1));
-  EXPECT_EQ(read_wce(), 0);
-  stop();
-  EXPECT_EQ(read_wce(), 1);
-  start();
-  ASSERT_TRUE(backend.await(VhostRequest::kSetVringEnable, 1, 2));
-  EXPECT_EQ(backend.count(VhostRequest::kSetConfig, 1), 2u);
 }
 
 }  // namespace

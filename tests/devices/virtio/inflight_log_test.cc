@@ -14,17 +14,20 @@
 #include <random>
 #include <set>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "devices/testing/fake_guest_memory.h"
 #include "devices/testing/guest_driver.h"
 #include "devices/virtio/virt_queue.h"
+#include "devices/virtio/virt_ring.h"
 #include "devices/virtio/virtio_device.h"
 
 namespace skiff::devices {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 constexpr uint16_t kSize = 8;

@@ -22,7 +22,6 @@
 #include "vmm/bench/driver/driver_memory.h"
 #include "vmm/bench/driver/driver_ring.h"
 #include "vmm/bench/driver/tick_scale.h"
-#include "vmm/bench/driver/timer_probe.h"
 
 namespace skiff::vmm {
 namespace {
@@ -352,35 +351,6 @@ TEST(TickScale, ConvertsThereAndBack) {
   EXPECT_EQ(scale.ticks_per_second(), 2'596'094'000u);
   EXPECT_NEAR(static_cast<double>(scale.to_ns(2'596'094'000)), 1e9, 2);
   EXPECT_NEAR(static_cast<double>(scale.to_ticks(1'000'000'000)), 2'596'094'000.0, 2);
-}
-
-// At a rate of 1000 a period is 1,000,000 ns, and as many ticks.
-TEST(TimerProbe, CountsEachExpiryByHowLateItIsSeen) {
-  TimerProbe probe;
-  EXPECT_EQ(probe.due(), TimerProbe::kNever);
-  probe.look(1);
-  probe.start(0, 0, 1000, TickScale(kKhz));
-  EXPECT_EQ(probe.due(), 1'000'000u);
-  probe.look(999'999);
-  EXPECT_EQ(probe.lateness().count(), 0u);
-  probe.look(1'000'005);
-  EXPECT_EQ(probe.lateness().count(), 1u);
-  EXPECT_EQ(probe.lateness().max_ns(), 5u);
-  EXPECT_EQ(probe.due(), 2'000'000u);
-  // Nobody looked for more than a period: both were late.
-  probe.look(3'000'010);
-  EXPECT_EQ(probe.lateness().count(), 3u);
-  EXPECT_EQ(probe.lateness().max_ns(), 1'000'010u);
-  EXPECT_EQ(probe.lateness().sum_ns(), 5u + 1'000'010u + 10u);
-}
-
-TEST(TimerProbe, LeavesTheWarmUpOut) {
-  TimerProbe probe;
-  probe.start(0, 2'500'000, 1000, TickScale(kKhz));
-  probe.look(2'000'100);
-  EXPECT_EQ(probe.lateness().count(), 0u);
-  probe.look(3'000'100);
-  EXPECT_EQ(probe.lateness().count(), 1u);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,7 +33,6 @@ std::string refusal_of(const GuestBenchWords& given) {
 
 std::vector<std::string> names_of(const GuestBenchOptions& options) {
   std::vector<std::string> names;
-  names.reserve(options.contestants.size());
   for (const GuestContestant& contestant : options.contestants) names.push_back(contestant.name());
   return names;
 }
@@ -83,29 +83,14 @@ TEST(GuestBenchOptions, WhatCannotBeIsRefusedWithWhatIsAllowed) {
   EXPECT_THAT(with(&GuestBenchWords::floor, "fastest"), HasSubstr("none or an engine"));
   EXPECT_THAT(with(&GuestBenchWords::plot, "disk.img"), HasSubstr(".svg"));
   EXPECT_THAT(with(&GuestBenchWords::bs, "2M"), HasSubstr("up to 1M"));
-  EXPECT_THAT(with(&GuestBenchWords::warm_up, "long"), HasSubstr("--warm-up long"));
-  EXPECT_THAT(with(&GuestBenchWords::timer, "0"), HasSubstr("--timer 0"));
-  EXPECT_THAT(with(&GuestBenchWords::timer, "100001"), HasSubstr("100000"));
 }
 
-TEST(GuestBenchOptions, TheWarmUpIsShortUnlessTold) {
+TEST(GuestBenchOptions, OneLineOfInterruptsIsForOneProcessor) {
   GuestBenchWords given = words();
-  EXPECT_EQ(guest_warm_up_ns(*parse_guest_bench(given), 500'000'000), 100'000'000);
-  EXPECT_EQ(guest_warm_up_ns(*parse_guest_bench(given), 5'000'000'000), 200'000'000);
-  given.warm_up = "0.6";
-  EXPECT_EQ(guest_warm_up_ns(*parse_guest_bench(given), 500'000'000), 600'000'000);
-}
-
-TEST(GuestBenchOptions, TheFloorLeavesAPatternAlone) {
-  GuestBenchWords given = words();
-  given.rw = "randrw";
-  EXPECT_TRUE(parse_guest_bench(given)->floor);
-  given.verify = true;
-  EXPECT_FALSE(parse_guest_bench(given)->floor);
-  given.floor = "sync";
-  EXPECT_THAT(refusal_of(given), HasSubstr("--floor sync"));
-  given.rw = "randread";
-  EXPECT_TRUE(parse_guest_bench(given)->floor);
+  given.bus = "mmio";
+  given.completion = "irq";
+  given.cpus = "2";
+  EXPECT_THAT(refusal_of(given), HasSubstr("--cpus 1"));
 }
 
 GuestRunPlan plan() {

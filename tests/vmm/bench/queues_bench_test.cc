@@ -10,7 +10,6 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "tests/temp_dir.h"
@@ -67,17 +66,11 @@ TEST_P(QueuesBench, WhatIsWrittenIsRead) {
   writing.threads = "2";
   writing.depth = "2";
   writing.rw = "write";
+  writing.duration = "0.3";
   writing.verify = true;
-  uint64_t requests = 0;
-  // A busy machine with a sanitizer may need longer until each queue has written all.
-  for (const char* seconds : {"0.2", "2", "20"}) {
-    writing.duration = seconds;
-    const auto written = run(writing);
-    ASSERT_EQ(written.size(), 1u);
-    requests = written[0].rounds[0].requests;
-    if (requests >= 3 * kDiskBytes / 4096) break;
-  }
-  ASSERT_GE(requests, 3 * kDiskBytes / 4096);
+  const auto written = run(writing);
+  ASSERT_EQ(written.size(), 1u);
+  ASSERT_GE(written[0].rounds[0].requests, 3 * kDiskBytes / 4096);
   const auto bytes = dir_.read_file("disk.img");
   EXPECT_TRUE(is_pattern(bytes.data(), bytes.size(), 0));
 
@@ -97,9 +90,7 @@ TEST_P(QueuesBench, ARateIsKeptOnEveryQueue) {
   rated.duration = "0.5";
   const auto results = run(rated);
   ASSERT_EQ(results.size(), 1u);
-  // A busy machine makes it late, never early; were the rate that of all queues, 50 would come.
-  EXPECT_LE(results[0].rounds[0].measured, 816u);
-  EXPECT_GT(results[0].rounds[0].measured, 200u);
+  EXPECT_NEAR(static_cast<double>(results[0].rounds[0].measured), 800, 16);
   EXPECT_GT(results[0].rounds[0].serving_ns(results[0].drivers_serve), 0);
 }
 
@@ -138,15 +129,6 @@ TEST(QueuesBenchErrors, ASocketWhereNobodyListensIsTheErrorOfThatDevice) {
   ASSERT_EQ(results.size(), 2u);
   EXPECT_FALSE(results[0].error);
   EXPECT_TRUE(results[1].error);
-}
-
-TEST(QueuesBenchErrors, ADiskThatCannotBeOpenedIsNoFailureOfTheDisk) {
-  const TempDir dir;
-  const auto results = run_queues(*parse_queues_bench(words(dir.path("missing"))),
-                                  [](const std::string&, uint32_t, double) {});
-  ASSERT_FALSE(results);
-  EXPECT_EQ(results.error().kind(), loop::ErrorKind::kNotFound);
-  EXPECT_THAT(results.error().message(), HasSubstr("iothread auto: Opening disk"));
 }
 
 TEST(QueuesBenchErrors, DataIsNotOverwrittenUnasked) {

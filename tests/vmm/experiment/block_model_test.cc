@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
+
 #include "vmm/experiment/simulator/host_costs.h"
 
 namespace skiff::vmm {

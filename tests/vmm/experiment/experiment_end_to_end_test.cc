@@ -2,9 +2,6 @@
 // `skiff experiment` as users start it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/types.h>
-#include <unistd.h>
 
 #include <csignal>
 #include <cstddef>
@@ -32,13 +29,6 @@ using Words = std::vector<std::string>;
 
 constexpr const char* kNullRun = R"({"name": "null", "bench": "disk",
   "options": {"file": "null:size=1G", "engine": ["sync", "io_uring"], "duration": 0.05}})";
-
-bool is_zombie(pid_t pid) {
-  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
-  for (std::string line; std::getline(status, line);)
-    if (line.starts_with("State:")) return line.find('Z') != std::string::npos;
-  return true;  // Gone meanwhile.
-}
 
 class ExperimentEndToEnd : public ::testing::Test {
  protected:
@@ -156,30 +146,6 @@ TEST_F(ExperimentEndToEnd, AnInterruptLeavesAReportOfWhatWasMeasured) {
   EXPECT_THAT(outcome.err, HasSubstr("so far"));
   EXPECT_TRUE(results()["interrupted"].get<bool>());
   EXPECT_THAT(read("out.html"), HasSubstr("interrupted"));
-}
-
-// Of what a child has started, too, whatever it does about being asked.
-TEST_F(ExperimentEndToEnd, ASecondInterruptKillsAndStillLeavesOnlyTheReport) {
-  const std::string runs = R"({"name": "deaf", "bench": "command", "command": ["sh", "-c",
-    "trap '' TERM; sleep 1000 & echo $! > '${pid}.new' && mv '${pid}.new' '${pid}'; wait; wait"],
-    "options": {"file": "${disk}", "pid": ")" +
-                           dir_.path("pid") + "\"}}";
-  const std::string path =
-      experiment(runs, R"("files": {"disk": {"size": "64K", "in": ")" + dir_.path() + "\"}}, ");
-  SkiffProcess process({"experiment", path, "--out", dir_.path("out")});
-  while (read("pid").empty()) usleep(1000);
-  const pid_t grandchild = std::stoi(read("pid"));
-  EXPECT_EQ(::kill(grandchild, 0), 0);
-  // Two at once would be one.
-  process.signal(SIGINT);
-  process.signal(SIGTERM);
-  const Outcome outcome = process.finish();
-  EXPECT_EQ(outcome.status, 123) << outcome.err;
-  EXPECT_TRUE(results()["interrupted"].get<bool>());
-  for (const auto& entry : std::filesystem::directory_iterator(dir_.path()))
-    EXPECT_THAT(entry.path().string(), Not(HasSubstr("skiff-experiment-")));
-  // It may be a while before somebody takes note of its end.
-  EXPECT_TRUE(::kill(grandchild, 0) != 0 || is_zombie(grandchild));
 }
 
 TEST_F(ExperimentEndToEnd, CopiesRunTogetherAndAreCounted) {

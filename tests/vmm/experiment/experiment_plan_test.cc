@@ -43,7 +43,6 @@ std::vector<ExperimentCell> cells_of(const std::string& json) {
 
 std::vector<std::string> names_of(const std::vector<ExperimentCell>& cells) {
   std::vector<std::string> names;
-  names.reserve(cells.size());
   for (const ExperimentCell& cell : cells) names.push_back(cell.name);
   return names;
 }
@@ -84,7 +83,7 @@ TEST(ExperimentPlan, WrongKeysAndValuesAreNamedWithWhatIsAllowed) {
   const std::vector<Case> cases = {
       {"[]", {"object"}},
       {"{", {"not JSON"}},
-      {std::string(100, '[') + std::string(100, ']'), {"16 brackets"}},
+      {std::string(100, '[') + std::string(100, ']'), {"32"}},
       {"{}", {"name", "missing"}},
       {R"({"name": "e"})", {"runs", "missing"}},
       {R"({"name": "e", "runs": []})", {"runs", "[]", "1 to 100"}},
@@ -191,9 +190,8 @@ TEST(ExperimentCells, TheFirstValueOfWhatIsComparedIsEachGroupsBaselineAndMeasur
 TEST(ExperimentCells, RunsCanBeComparedWithEachOther) {
   const auto cells = cells_of(
       R"({"name": "e", "compare": "run", "pairs": "none", "runs": [
-        {"name": "a", "bench": "disk", "options": {"file": "null:", "depth": [1, 2], "jobs": 1}},
-        {"name": "b", "bench": "command", "command": ["p"],
-         "options": {"depth": [1, 2], "jobs": 2}}]})");
+        {"name": "a", "bench": "disk", "options": {"file": "null:", "depth": [1, 2]}},
+        {"name": "b", "bench": "command", "command": ["p"], "options": {"depth": [1, 2]}}]})");
   ASSERT_EQ(cells.size(), 4u);
   EXPECT_EQ(cells[0].group, cells[2].group);
   EXPECT_EQ(cells[1].group, cells[3].group);

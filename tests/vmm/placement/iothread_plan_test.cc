@@ -6,16 +6,13 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <initializer_list>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "loop/cpu_set.h"
 #include "tests/vmm/placement/fake_host.h"
 #include "vmm/config/disk_config.h"
 #include "vmm/config/field_values.h"
-#include "vmm/placement/host_topology.h"
 
 namespace skiff::vmm {
 namespace {

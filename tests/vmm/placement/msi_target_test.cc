@@ -8,6 +8,8 @@
 #include <numeric>
 #include <vector>
 
+#include "devices/core/msi.h"
+
 namespace skiff::vmm {
 namespace {
 

@@ -9,6 +9,4 @@ skiff_test(placement_tests
     placement/queue_placer_test.cc
     placement/steering_test.cc
   LINK skiff_placement)
-skiff_test(disk_threads_tests
-  SOURCES disk_threads_test.cc machine_disks_test.cc
-  LINK skiff_machine skiff_virtio_testing)
+skiff_test(disk_threads_tests SOURCES disk_threads_test.cc LINK skiff_machine)

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -19,7 +20,6 @@
 #include "loop/testing/manual_loop.h"
 #include "tests/vmm/placement/fake_host.h"
 #include "vmm/config/disk_config.h"
-#include "vmm/placement/host_topology.h"
 
 namespace skiff::vmm {
 namespace {
@@ -70,7 +70,6 @@ class QueuePlacerTest : public ::testing::Test {
   }
   void set_vcpus(bool with_loops = true) {
     std::vector<QueuePlacer::VcpuContext> vcpus;
-    vcpus.reserve(vcpu_.size());
     for (uint32_t i = 0; i < 4; ++i)
       vcpus.push_back(
           {with_loops ? &vcpu_[i].loop() : nullptr, [this, i] { return host_cpu_[i]; }, 100 + i});

@@ -3,13 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <utility>
 #include <vector>
 
 #include "tests/vmm/placement/fake_host.h"
-#include "vmm/placement/host_topology.h"
 #include "vmm/placement/msi_target.h"
 
 namespace skiff::vmm {

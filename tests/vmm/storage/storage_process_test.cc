@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 #include <linux/virtio_blk.h>
 #include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <array>
 #include <cstddef>
@@ -17,10 +20,8 @@
 #include <utility>
 #include <vector>
 
-#include "devices/core/guest_memory.h"
 #include "devices/testing/guest_driver.h"
 #include "devices/vhost_user/frontend.h"
-#include "devices/virtio/virtio_device.h"
 #include "loop/event_notifier.h"
 #include "tests/block/nbd/server_process.h"
 #include "tests/temp_dir.h"

@@ -104,8 +104,7 @@ Result<GuestBenchResults> GuestBench::run() {
   const size_t guests = results.guests.size();
   for (uint32_t round = 1; round <= options_.rounds; ++round) {
     plan_.seed = round;
-    if (results.floor && options_.floor)
-      SKIFF_RETURN_IF_ERROR(measure_floor(*results.floor, *options_.floor, round));
+    if (results.floor) SKIFF_RETURN_IF_ERROR(measure_floor(*results.floor, round));
     // Every second round the other way round, so that nobody always comes after the same.
     for (size_t i = 0; i < guests; ++i) {
       const size_t at = round % 2 == 1 ? i : guests - 1 - i;
@@ -120,10 +119,9 @@ Result<GuestBenchResults> GuestBench::run() {
   return results;
 }
 
-Result<void> GuestBench::measure_floor(EngineResult& result, block::IoEngineKind engine,
-                                       uint32_t round) {
+Result<void> GuestBench::measure_floor(EngineResult& result, uint32_t round) {
   const DiskBenchOptions floor = floor_options(options_);
-  auto turn = DiskTurn::open(*loop_, floor, engine);
+  auto turn = DiskTurn::open(*loop_, floor, *options_.floor);
   if (!turn) return turn.error();
   auto outcome = (*turn)->run(options_.duration_ns / options_.rounds, {});
   if (!outcome) return outcome.error();
@@ -146,7 +144,7 @@ Result<GuestSample> GuestBench::run_once(size_t index, int64_t duration_ns,
   sample.boot_ns = outcome->boot_ns;
   sample.threads = std::move(outcome->threads);
   // Requests under way at the end are waited for and count.
-  const int64_t measured_ns = sample.guest.ran_ns - guest_warm_up_ns(options_, duration_ns);
+  const int64_t measured_ns = sample.guest.ran_ns - guest_warm_up_ns(duration_ns);
   sample.seconds = static_cast<double>(std::max<int64_t>(0, measured_ns)) / 1e9;
   return sample;
 }

@@ -13,7 +13,6 @@
 #include <string>
 #include <vector>
 
-#include "block/io_engine.h"
 #include "loop/event_loop.h"
 #include "loop/result.h"
 #include "vmm/bench/bench_result.h"
@@ -45,8 +44,7 @@ class GuestBench {
   GuestBench(GuestBenchOptions options, OnRun on_run, std::unique_ptr<loop::EventLoop> loop,
              PayloadFile payload);
   loop::Result<void> guard_data() const;
-  loop::Result<void> measure_floor(EngineResult& result, block::IoEngineKind engine,
-                                   uint32_t round);
+  loop::Result<void> measure_floor(EngineResult& result, uint32_t round);
   void measure(size_t index, uint32_t round, GuestResult& result);
   void count(size_t index, GuestResult& result);
   loop::Result<GuestSample> run_once(size_t index, int64_t duration_ns, const GuestHooks& hooks);

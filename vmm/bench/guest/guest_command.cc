@@ -113,9 +113,9 @@ Result<Command> qemu_command(const GuestBenchOptions& options, const GuestContes
 
 }  // namespace
 
-int64_t guest_warm_up_ns(const GuestBenchOptions& options, int64_t duration_ns) {
+int64_t guest_warm_up_ns(int64_t duration_ns) {
   constexpr int64_t kMostNs = 200'000'000;
-  return options.warm_up_ns.value_or(std::min(duration_ns / 5, kMostNs));
+  return std::min(duration_ns / 5, kMostNs);
 }
 
 Result<uint64_t> guest_memory_mib(const GuestBenchOptions& options) {
@@ -142,10 +142,8 @@ std::string payload_command_line(const GuestBenchOptions& options, const GuestRu
       "bench.tsc_khz={} bench.ram={} bench.seed={}",
       options.cpus, options.queues, options.queue_size, options.block_bytes, options.depth,
       is_random(options.pattern) ? 1 : 0, write_percent(options.pattern), plan.duration_ns / 1000,
-      guest_warm_up_ns(options, plan.duration_ns) / 1000, plan.tsc_khz, memory_mib * kMiB,
-      plan.seed);
+      guest_warm_up_ns(plan.duration_ns) / 1000, plan.tsc_khz, memory_mib * kMiB, plan.seed);
   if (options.rate != 0) text += fmt::format(" bench.rate={}", options.rate);
-  if (options.timer != 0) text += fmt::format(" bench.timer={}", options.timer);
   if (options.irq) text += " bench.irq=1";
   if (options.mmio) text += " bench.mmio=1";
   if (options.indirect) text += " bench.indirect=1";

@@ -21,8 +21,8 @@ struct GuestRunPlan {
   uint64_t seed = 0;
 };
 
-// Threads start, engines learn: what the options say, or a fifth of the time and 200 ms at most.
-int64_t guest_warm_up_ns(const GuestBenchOptions& options, int64_t duration_ns);
+// Threads start, engines learn: a fifth of the time, but no longer than 200 ms.
+int64_t guest_warm_up_ns(int64_t duration_ns);
 // Of the guest, in MiB: the payload, and buffers for all that is ever in flight. kInvalidArgument
 // when that is more than 2 GiB.
 loop::Result<uint64_t> guest_memory_mib(const GuestBenchOptions& options);

@@ -14,7 +14,8 @@
 #include "block/null_device.h"
 #include "loop/result.h"
 #include "vmm/bench/bench_words.h"
-#include "vmm/bench/driver_options.h"
+#include "vmm/bench/disk_bench_options.h"
+#include "vmm/bench/driver/blk_table.h"
 #include "vmm/config/option_text.h"
 
 namespace skiff::vmm {
@@ -24,8 +25,18 @@ using loop::Error;
 using loop::ErrorKind;
 using loop::Result;
 
+constexpr uint32_t kRoundsOfSeveral = 5;
 constexpr uint64_t kPollMaxUs = 1'000'000;
-constexpr uint64_t kTimerRateMax = 100'000;
+// One piece of guest memory, in one descriptor.
+constexpr uint64_t kBlockMax = uint64_t{1} << 20;
+
+Result<void> take_choice(bool& target, std::string_view option, const std::string& text,
+                         std::string_view no, std::string_view yes) {
+  if (text != no && text != yes)
+    return refused_word(option, text, fmt::format("{} or {}", no, yes));
+  target = text == yes;
+  return {};
+}
 
 Result<void> add_skiffs(GuestBenchOptions& options, const GuestBenchWords& words) {
   std::vector<std::string> submits;
@@ -74,9 +85,6 @@ Result<void> add_contestants(GuestBenchOptions& options, const GuestBenchWords& 
   SKIFF_RETURN_IF_ERROR(take_list(vmms, "vmm", words.vmm, {"skiff", "qemu"}));
   for (const std::string& vmm : vmms)
     SKIFF_RETURN_IF_ERROR(vmm == "skiff" ? add_skiffs(options, words) : add_qemus(options, words));
-  if (!words.again) return {};
-  options.contestants.push_back(options.contestants.front());
-  options.contestants.back().again = true;
   return {};
 }
 
@@ -84,11 +92,6 @@ Result<void> add_contestants(GuestBenchOptions& options, const GuestBenchWords& 
 Result<void> take_floor(GuestBenchOptions& options, const std::string& text) {
   using block::IoEngineKind;
   if (text == "none") return {};
-  // What it would write is not the pattern.
-  if (options.verify && writes(options.pattern)) {
-    if (text.empty()) return {};
-    return refused_word("floor", text, "none, when --verify goes with writes");
-  }
   if (text.empty()) {
     options.floor = options.depth == 1 ? IoEngineKind::kSync : IoEngineKind::kIoUring;
     return {};
@@ -99,39 +102,54 @@ Result<void> take_floor(GuestBenchOptions& options, const std::string& text) {
 }
 
 Result<void> check_together(const GuestBenchOptions& options) {
+  SKIFF_RETURN_IF_ERROR(check_queue_depth(options.depth, options.queue_size, options.indirect));
+  if (options.queues < options.cpus && options.irq && options.mmio)
+    return refused_word("queues", std::to_string(options.queues), "as many as --cpus");
+  if (options.mmio && options.irq && options.cpus != 1)
+    return Error(ErrorKind::kInvalidArgument,
+                 "--bus mmio has one interrupt line: --completion irq goes with --cpus 1 only");
   if (block::is_nbd_url(options.path))
     return Error(ErrorKind::kInvalidArgument, "bench guest: FILE is a file or null:...");
-  return {};
+  return check_plot_name(options.plot);
 }
 
 }  // namespace
 
 std::string GuestContestant::name() const {
-  const char* more = again ? " again" : "";
-  if (vmm == GuestVmm::kQemu) return fmt::format("qemu {} poll={}us{}", aio, poll_us, more);
-  return submit.empty() ? fmt::format("skiff {}{}", engine, more)
-                        : fmt::format("skiff {} {}{}", submit, engine, more);
+  if (vmm == GuestVmm::kQemu) return fmt::format("qemu {} poll={}us", aio, poll_us);
+  return submit.empty() ? fmt::format("skiff {}", engine)
+                        : fmt::format("skiff {} {}", submit, engine);
 }
 
 Result<GuestBenchOptions> parse_guest_bench(const GuestBenchWords& words) {
   GuestBenchOptions options;
+  options.path = words.path;
+  options.indirect = words.indirect;
+  options.direct = words.direct;
+  options.verify = words.verify;
+  options.overwrite = words.overwrite;
+  options.json = words.json;
+  options.plot = words.plot;
   options.qemu_args = words.qemu_args;
   options.skiff_args = words.skiff_args;
   options.disk_keys = words.disk_keys;
   if (!words.qemu.empty()) options.qemu = words.qemu;
 
+  SKIFF_RETURN_IF_ERROR(take_pattern(options.pattern, words.rw));
+  SKIFF_RETURN_IF_ERROR(take_block_bytes(options.block_bytes, words.bs, kBlockMax));
+  SKIFF_RETURN_IF_ERROR(take_number(options.depth, "depth", words.depth, BlkTable::kDepthMax));
   SKIFF_RETURN_IF_ERROR(take_number(options.cpus, "cpus", words.cpus, kGuestCpusMax));
   options.queues = options.cpus;
-  SKIFF_RETURN_IF_ERROR(take_driver_words(options, words, kGuestCpusMax));
-  SKIFF_RETURN_IF_ERROR(take_optional(options.timer, "timer", words.timer, kTimerRateMax));
-  if (!words.warm_up.empty()) {
-    int64_t warm_up_ns = 0;
-    SKIFF_RETURN_IF_ERROR(take_seconds(warm_up_ns, "warm-up", words.warm_up));
-    options.warm_up_ns = warm_up_ns;
-  }
+  SKIFF_RETURN_IF_ERROR(take_optional(options.queues, "queues", words.queues, kGuestCpusMax));
+  SKIFF_RETURN_IF_ERROR(take_queue_size(options.queue_size, words.queue_size));
+  SKIFF_RETURN_IF_ERROR(take_optional(options.rate, "rate", words.rate, kBenchRateMax));
+  SKIFF_RETURN_IF_ERROR(take_duration(options.duration_ns, words.duration));
+  SKIFF_RETURN_IF_ERROR(take_choice(options.irq, "completion", words.completion, "poll", "irq"));
   SKIFF_RETURN_IF_ERROR(take_choice(options.mmio, "bus", words.bus, "pci", "mmio"));
+  SKIFF_RETURN_IF_ERROR(take_size(options.size_bytes, words.size, options.block_bytes));
   SKIFF_RETURN_IF_ERROR(add_contestants(options, words));
-  SKIFF_RETURN_IF_ERROR(take_rounds(options.rounds, words.rounds, options.contestants.size()));
+  options.rounds = options.contestants.size() > 1 ? kRoundsOfSeveral : 1;
+  SKIFF_RETURN_IF_ERROR(take_optional(options.rounds, "rounds", words.rounds, kBenchRoundsMax));
   SKIFF_RETURN_IF_ERROR(take_floor(options, words.floor));
   SKIFF_RETURN_IF_ERROR(check_together(options));
   return options;

@@ -3,8 +3,6 @@
 
 #include <spdlog/fmt/fmt.h>
 
-#include <algorithm>
-#include <cstddef>
 #include <cstdint>
 #include <list>
 #include <nlohmann/json.hpp>
@@ -15,13 +13,10 @@
 #include "loop/latency_histogram.h"
 #include "vmm/bench/bench_result.h"
 #include "vmm/bench/cdf_plot.h"
-#include "vmm/bench/disk_bench_options.h"
 #include "vmm/bench/guest/guest_bench.h"
 #include "vmm/bench/guest/guest_options.h"
 #include "vmm/bench/guest/guest_result.h"
 #include "vmm/bench/histogram_text.h"
-#include "vmm/bench/statistics.h"
-#include "vmm/bench/thread_usage.h"
 
 namespace skiff::vmm {
 namespace {
@@ -55,105 +50,57 @@ std::optional<Floor> floor_of(const GuestBenchResults& results) {
   return Floor{spread_of(means).median, spread_of(medians).median};
 }
 
-// Means beyond the floor's, one of each round that both have.
-std::vector<double> overheads_of(const GuestResult& guest, const GuestBenchResults& results) {
-  std::vector<double> overheads;
-  if (!results.floor) return overheads;
-  const size_t rounds = std::min(guest.rounds.size(), results.floor->rounds.size());
-  for (size_t i = 0; i < rounds; ++i)
-    overheads.push_back(guest.rounds[i].guest.mean_ns - results.floor->rounds[i].latency.mean_ns());
-  return overheads;
-}
-
-// Of QEMU's the one with the least overhead, or, without a floor, the least latency. Null: none.
-const GuestResult* best_qemu(const GuestBenchOptions& options, const GuestBenchResults& results) {
-  const GuestResult* best = nullptr;
-  double least = 0;
-  for (size_t i = 0; i < results.guests.size(); ++i) {
-    if (options.contestants[i].vmm != GuestVmm::kQemu || results.guests[i].rounds.empty()) continue;
-    const double mean = summarise(results.guests[i]).mean_ns.median;
-    if (best != nullptr && mean >= least) continue;
-    best = &results.guests[i];
-    least = mean;
-  }
-  return best;
-}
-
-std::string ratio_text(const GuestResult& guest, const GuestResult* other,
-                       const GuestBenchResults& results) {
-  if (other == nullptr || other == &guest) return "";
-  std::vector<double> ours = overheads_of(guest, results);
-  std::vector<double> theirs = overheads_of(*other, results);
-  const size_t rounds = std::min(ours.size(), theirs.size());
-  ours.resize(rounds);
-  theirs.resize(rounds);
-  if (rounds == 0 || median_of(theirs) <= 0) return "?";
-  const Interval ratio = ratio_interval(ours, theirs);
-  return fmt::format("{:.2f} ({:.2f} to {:.2f})", ratio.middle, ratio.low, ratio.high);
-}
-
 std::string counted(const GuestResult& result, const std::string& name) {
   const auto found = result.counted.find(name);
   return found == result.counted.end() ? "?" : fmt::format("{:.2f}", found->second);
 }
 
-std::string row(const GuestResult& result, const GuestResult* qemu,
-                const GuestBenchResults& results) {
+std::string row(const GuestResult& result, const std::optional<Floor>& floor) {
   if (result.rounds.empty())
-    return fmt::format("| {} | failed: {} |\n", result.name, result.error.value_or(""));
+    return fmt::format("{:<24} failed: {}\n", result.name, result.error.value_or(""));
   const GuestSummary summary = summarise(result);
   const loop::LatencyHistogram& latency = summary.latency;
-  const std::vector<double> overheads = overheads_of(result, results);
   return fmt::format(
-      "| {} | {:.0f} ({:.0f} to {:.0f}) | {:.1f} | {:.1f} | {:.1f} | {:.1f} | {} | {} | {:.2f} | "
-      "{:.2f} | {:.2f} | {:.2f} | {:.2f} | {} | {} | {} | {:.1f} |\n",
-      result.name, summary.iops.median, summary.iops.least, summary.iops.most,
-      us(summary.mean_ns.median), us(summary.p50_ns.median), us(latency.percentile_ns(99)),
-      us(latency.percentile_ns(99.9)),
-      overheads.empty() ? "?" : fmt::format("{:.1f}", us(median_of(overheads))),
-      ratio_text(result, qemu, results), us(summary.io_cpu_ns), us(summary.vcpu_host_ns),
-      summary.sleeps, summary.kicks, summary.interrupts, counted(result, "exits"),
-      counted(result, "userspace_exits"), counted(result, "syscalls"), summary.boot_ms);
+      "{:<24} {:>9.0f} {:>8.1f} {:>8.1f} {:>8.1f} {:>9.1f} {:>8} {:>7.2f} {:>7.2f} {:>6.2f} "
+      "{:>6.2f} {:>6} {:>6} {:>6} {:>6.1f}\n",
+      result.name, summary.iops.median, us(summary.mean_ns.median), us(summary.p50_ns.median),
+      us(latency.percentile_ns(99)), us(latency.percentile_ns(99.9)),
+      floor ? fmt::format("{:.1f}", us(summary.mean_ns.median - floor->mean_ns)) : "?",
+      us(summary.io_cpu_ns), us(summary.vcpu_host_ns), summary.kicks, summary.interrupts,
+      counted(result, "exits"), counted(result, "userspace_exits"), counted(result, "syscalls"),
+      summary.boot_ms);
 }
 
 std::string floor_row(const EngineResult& floor) {
   const EngineSummary summary = summarise(floor);
   const loop::LatencyHistogram& latency = summary.latency;
-  return fmt::format(
-      "| {} | {:.0f} ({:.0f} to {:.0f}) | {:.1f} | {:.1f} | {:.1f} | {:.1f} | the floor | | {:.2f} "
-      "| | | | | | | | |\n",
-      floor.engine, summary.iops.median, summary.iops.least, summary.iops.most,
-      us(latency.mean_ns()), us(latency.percentile_ns(50)), us(latency.percentile_ns(99)),
-      us(latency.percentile_ns(99.9)), us(summary.cpu_ns_per_io));
-}
-
-std::string timer_note(const GuestBenchOptions& options, const std::string& name,
-                       const loop::LatencyHistogram& late) {
-  return fmt::format(
-      "- {}: a timer of {} a second came late by {:.1f} us (p50), {:.1f} (p99), {:.1f} (p99.9), "
-      "{:.1f} at most\n",
-      name, options.timer, us(late.percentile_ns(50)), us(late.percentile_ns(99)),
-      us(late.percentile_ns(99.9)), us(late.max_ns()));
+  return fmt::format("{:<24} {:>9.0f} {:>8.1f} {:>8.1f} {:>8.1f} {:>9.1f} {:>8} {:>7.2f}\n",
+                     floor.engine, summary.iops.median, us(latency.mean_ns()),
+                     us(latency.percentile_ns(50)), us(latency.percentile_ns(99)),
+                     us(latency.percentile_ns(99.9)), "floor", us(summary.cpu_ns_per_io));
 }
 
 std::string notes(const GuestBenchOptions& options, const GuestBenchResults& results) {
   std::string text;
-  for (size_t i = 0; i < results.guests.size(); ++i) {
-    const GuestResult& result = results.guests[i];
+  for (const GuestResult& result : results.guests) {
     if (result.rounds.empty()) continue;
     const GuestSummary summary = summarise(result);
-    if (options.contestants[i].again)
-      text += fmt::format("- A/A: overhead of {} to that of the first: {}\n", result.name,
-                          ratio_text(result, &results.guests.front(), results));
+    if (result.rounds.size() > 1)
+      text +=
+          fmt::format("{}: IOPS of the rounds {:.0f} to {:.0f}, mean latency {:.1f} to {:.1f}\n",
+                      result.name, summary.iops.least, summary.iops.most, us(summary.mean_ns.least),
+                      us(summary.mean_ns.most));
     if (result.error)
-      text += fmt::format("- {}: only {} rounds, then: {}\n", result.name, result.rounds.size(),
+      text += fmt::format("{}: only {} rounds, then: {}\n", result.name, result.rounds.size(),
                           *result.error);
     if (summary.behind_ns > 0)
       text +=
-          fmt::format("- {}: it cannot do {} a second on each queue\n", result.name, options.rate);
-    if (summary.timer) text += timer_note(options, result.name, *summary.timer);
+          fmt::format("{}: it cannot do {} a second on each queue\n", result.name, options.rate);
   }
-  return text.empty() ? "" : "\n" + text;
+  text +=
+      "CPU us for each request: io of threads that are no vCPUs, vcpu of vCPU threads outside the "
+      "guest. Kicks, interrupts, exits and system calls are for each request too.\n";
+  return text;
 }
 
 Json latency_json(const loop::LatencyHistogram& latency, double mean_ns) {
@@ -204,8 +151,6 @@ Json guest_object(const GuestBenchOptions& options, const GuestContestant& conte
   object["lat_ns"]["mean_least"] = summary.mean_ns.least;
   object["lat_ns"]["mean_most"] = summary.mean_ns.most;
   object["histogram_ns"] = histogram_text(summary.latency);
-  if (summary.timer)
-    object["timer_lat_ns"] = latency_json(*summary.timer, summary.timer->mean_ns());
   if (floor) object["overhead_ns"] = summary.mean_ns.median - floor->mean_ns;
   if (floor) object["overhead_p50_ns"] = summary.p50_ns.median - floor->p50_ns;
   object["cpu_ns_per_request"] = summary.cpu_ns;
@@ -226,14 +171,15 @@ Json guest_object(const GuestBenchOptions& options, const GuestContestant& conte
 }  // namespace
 
 std::string guest_table(const GuestBenchOptions& options, const GuestBenchResults& results) {
-  std::string text = title(options) + "\n\n";
-  text +=
-      "| | IOPS | mean us | p50 | p99 | p99.9 | overhead us | to QEMU's best | I/O threads, CPU us "
-      "| vCPU threads, host us | sleeps | kicks | irqs | exits | to user space | system calls | "
-      "boot ms |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
+  std::string text = title(options) + "\n";
+  text += fmt::format(
+      "{:<24} {:>9} {:>8} {:>8} {:>8} {:>9} {:>8} {:>7} {:>7} {:>6} {:>6} {:>6} {:>6} {:>6} "
+      "{:>6}\n",
+      "", "IOPS", "mean us", "p50", "p99", "p99.9", "overhead", "CPU io", "vcpu", "kicks", "irqs",
+      "exits", "to us", "calls", "boot");
+  const auto floor = floor_of(results);
   if (results.floor) text += floor_row(*results.floor);
-  const GuestResult* qemu = best_qemu(options, results);
-  for (const GuestResult& result : results.guests) text += row(result, qemu, results);
+  for (const GuestResult& result : results.guests) text += row(result, floor);
   return text + notes(options, results);
 }
 
@@ -249,7 +195,7 @@ std::string guest_json(const GuestBenchOptions& options, const GuestBenchResults
                    {"direct", options.direct},
                    {"bus", options.mmio ? "mmio" : "pci"},
                    {"completion", options.irq ? "irq" : "poll"}};
-  if (results.floor && floor) {
+  if (results.floor) {
     const EngineSummary summary = summarise(*results.floor);
     document["floor"] = {{"name", results.floor->engine},
                          {"iops", summary.iops.median},

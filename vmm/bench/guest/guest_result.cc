@@ -7,14 +7,12 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "loop/result.h"
 #include "vmm/bench/bench_result.h"
 #include "vmm/bench/driver/driver_histogram.h"
 #include "vmm/bench/thread_usage.h"
-#include "vmm/config/json_text.h"
 
 namespace skiff::vmm {
 namespace {
@@ -60,13 +58,8 @@ Result<void> take_queues(const Json& document, GuestDocument& taken) {
   return {};
 }
 
-struct TakenHistogram {
-  loop::LatencyHistogram times;
-  double mean_ns = 0;
-};
-
-Result<TakenHistogram> take_histogram(const Json& document, const char* name) {
-  const auto latency = document.find(name);
+Result<void> take_latency(const Json& document, GuestDocument& taken) {
+  const auto latency = document.find("latency");
   if (latency == document.end() || !latency->is_object()) return malformed("no latency");
   uint64_t count = 0;
   uint64_t sum_ns = 0;
@@ -77,7 +70,6 @@ Result<TakenHistogram> take_histogram(const Json& document, const char* name) {
   const auto buckets = latency->find("buckets");
   if (buckets == latency->end() || !buckets->is_array() || buckets->size() % 2 != 0)
     return malformed("latency lacks its buckets");
-  TakenHistogram taken;
   uint64_t left = count;
   for (size_t i = 0; i < buckets->size(); i += 2) {
     const Json& bucket = (*buckets)[i];
@@ -91,12 +83,12 @@ Result<TakenHistogram> take_histogram(const Json& document, const char* name) {
     const uint64_t in_bucket = times.get<uint64_t>() - (last ? 1 : 0);
     if (times.get<uint64_t>() == 0) return malformed("an empty bucket");
     const uint64_t highest = DriverHistogram::highest_in(bucket.get<size_t>());
-    taken.times.record_many(static_cast<int64_t>(std::min(highest, max_ns)), in_bucket);
-    if (last) taken.times.record(static_cast<int64_t>(max_ns));
+    taken.latency.record_many(static_cast<int64_t>(std::min(highest, max_ns)), in_bucket);
+    if (last) taken.latency.record(static_cast<int64_t>(max_ns));
   }
   if (left != 0) return malformed("buckets that do not add up");
   if (count != 0) taken.mean_ns = static_cast<double>(sum_ns) / static_cast<double>(count);
-  return taken;
+  return {};
 }
 
 double per(double value, uint64_t count) {
@@ -106,11 +98,10 @@ double per(double value, uint64_t count) {
 }  // namespace
 
 Result<GuestDocument> parse_guest_document(std::string_view text) {
-  const auto parsed = parse_json_text<Json>(text, JsonComments::kRefused);
+  const Json document = Json::parse(text, nullptr, false);
   constexpr size_t kShown = 200;
-  if (!parsed || !parsed->is_object())
+  if (!document.is_object())
     return malformed("no JSON object: " + std::string(text.substr(0, kShown)));
-  const Json& document = *parsed;
   if (const auto error = document.find("error"); error != document.end() && error->is_string()) {
     std::string message = "The guest says: " + error->get<std::string>();
     for (const char* fact : {"sector", "queue", "vector", "code", "rip", "address"})
@@ -125,15 +116,7 @@ Result<GuestDocument> parse_guest_document(std::string_view text) {
     return malformed("a number is missing");
   taken.ran_ns = static_cast<int64_t>(ran_ns);
   SKIFF_RETURN_IF_ERROR(take_queues(document, taken));
-  const auto latency = take_histogram(document, "latency");
-  if (!latency) return latency.error();
-  taken.latency = latency->times;
-  taken.mean_ns = latency->mean_ns;
-  if (document.contains("timer")) {
-    const auto timer = take_histogram(document, "timer");
-    if (!timer) return timer.error();
-    taken.timer = timer->times;
-  }
+  SKIFF_RETURN_IF_ERROR(take_latency(document, taken));
   return taken;
 }
 
@@ -176,7 +159,6 @@ GuestSummary summarise(const GuestResult& result) {
   GuestSummary summary;
   const auto spread = [&result](auto value_of) {
     std::vector<double> values;
-    values.reserve(result.rounds.size());
     for (const GuestSample& round : result.rounds) values.push_back(value_of(round));
     return spread_of(std::move(values));
   };
@@ -198,9 +180,6 @@ GuestSummary summarise(const GuestResult& result) {
   for (const GuestSample& round : result.rounds) {
     summary.latency.merge(round.guest.latency);
     summary.behind_ns += round.guest.behind_ns;
-    if (!round.guest.timer) continue;
-    if (!summary.timer) summary.timer.emplace();
-    summary.timer->merge(*round.guest.timer);
   }
   return summary;
 }

@@ -32,8 +32,6 @@ struct GuestDocument {
   uint64_t features = 0;
   loop::LatencyHistogram latency;
   double mean_ns = 0;  // Exact; the histogram's is that of its buckets.
-  // How late the guest's timer came; nothing when it had none.
-  std::optional<loop::LatencyHistogram> timer;
 };
 // kIo with the guest's own words when it says that it failed; kCorrupt for anything that is no such
 // document.
@@ -75,8 +73,7 @@ struct GuestSummary {
   double interrupts = 0;
   double boot_ms = 0;
   int64_t behind_ns = 0;
-  loop::LatencyHistogram latency;  // Of all rounds, like the next.
-  std::optional<loop::LatencyHistogram> timer;
+  loop::LatencyHistogram latency;  // Of all rounds.
 };
 GuestSummary summarise(const GuestResult& result);
 

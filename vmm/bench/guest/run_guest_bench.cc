@@ -6,11 +6,9 @@
 #include <string>
 
 #include "vmm/bench/bench_output.h"
-#include "vmm/bench/disk_bench_options.h"
 #include "vmm/bench/guest/guest_bench.h"
 #include "vmm/bench/guest/guest_options.h"
 #include "vmm/bench/guest/guest_report.h"
-#include "vmm/bench/guest/guest_result.h"
 #include "vmm/bench/overwrite_guard.h"
 #include "vmm/cli/exit_status.h"
 

@@ -2,12 +2,10 @@
 #include "vmm/experiment/simulator/block_model.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <memory>
-#include <utility>
 #include <vector>
 
 #include "vmm/experiment/random.h"
@@ -25,7 +23,7 @@ constexpr double kLinesBack = 2;
 constexpr double kFarLine = 2;        // From another cache it takes that much longer.
 constexpr size_t kTurnRequests = 64;  // As a queue's budget.
 
-int64_t whole(double nanoseconds) { return std::llround(nanoseconds); }
+int64_t whole(double nanoseconds) { return static_cast<int64_t>(nanoseconds + 0.5); }
 
 struct Request {
   uint32_t vcpu = 0;
@@ -80,7 +78,6 @@ class Model {
 
   std::vector<SimThread*> all_threads() const {
     std::vector<SimThread*> threads;
-    threads.reserve(vcpus_.size() + homes_.size());
     for (const auto& vcpu : vcpus_) threads.push_back(vcpu->thread.get());
     for (const auto& home : homes_) threads.push_back(home->thread.get());
     return threads;

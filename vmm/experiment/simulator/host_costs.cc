@@ -43,7 +43,6 @@ Result<void> apply_costs_text(HostCosts& costs, std::string_view json) {
   const auto root = parse_json_object(json);
   if (!root) return root.error();
   std::vector<JsonKey> keys;
-  keys.reserve(kInfos.size());
   for (const HostCostInfo& info : kInfos) {
     keys.push_back({info.name, "nanoseconds, 0 to 1e9",
                     [&costs, &info](const OrderedJson& value) -> Result<bool> {

@@ -3,10 +3,10 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <initializer_list>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -16,7 +16,6 @@
 #include "devices/core/guest_memory.h"
 #include "devices/virtio/virt_queue.h"
 #include "devices/virtio/virt_ring.h"
-#include "devices/virtio/virtio_device.h"
 #include "loop/clock.h"
 #include "loop/cpu_set.h"
 #include "loop/event_notifier.h"

@@ -12,14 +12,11 @@
 #include <string>
 #include <thread>
 
-#include "block/block_channel.h"
 #include "block/open_image.h"
 #include "devices/testing/fake_guest_memory.h"
 #include "devices/testing/fake_transport.h"
 #include "devices/testing/guest_driver.h"
-#include "devices/virtio/blk/queue_home.h"
 #include "devices/virtio/blk/virtio_blk.h"
-#include "devices/virtio/virtio_device.h"
 #include "loop/io_thread.h"
 #include "loop/worker_pool.h"
 #include "tests/devices/virtio/blk/blk_fixture.h"

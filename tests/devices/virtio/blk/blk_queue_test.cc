@@ -14,7 +14,6 @@
 #include "block/block_channel.h"
 #include "block/testing/fake_channel.h"
 #include "devices/testing/guest_driver.h"
-#include "devices/virtio/blk/blk_metrics.h"
 #include "devices/virtio/virt_ring.h"
 #include "tests/devices/virtio/blk/blk_fixture.h"
 

@@ -60,8 +60,7 @@ class BlkQueuesFixture : public ::testing::Test {
   void start() {
     VirtioStart start{.features = device_->features() | kVirtioRingEventIdx | kVirtioVersion1,
                       .queues = {}};
-    for (size_t i = 0; i < drivers_.size(); ++i)
-      start.queues.push_back(make_driver(static_cast<QueueIndex>(i)));
+    for (QueueIndex i = 0; i < drivers_.size(); ++i) start.queues.push_back(make_driver(i));
     device_->start(start);
     turn();
   }

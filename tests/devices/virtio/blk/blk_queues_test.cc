@@ -5,14 +5,11 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <utility>
 #include <vector>
 
+#include "block/error_policy.h"
 #include "block/testing/fake_channel.h"
-#include "devices/virtio/blk/queue_home.h"
 #include "devices/virtio/blk/virtio_blk.h"
-#include "devices/virtio/queue_metrics.h"
-#include "devices/virtio/virtio_device.h"
 #include "loop/thread.h"
 #include "tests/devices/virtio/blk/blk_queues_fixture.h"
 
@@ -230,21 +227,6 @@ TEST_F(BlkQueueResetTest, BrokenQueueWorksAgain) {
   turn();
   complete_all();
   EXPECT_EQ(status(again), VIRTIO_BLK_S_OK);
-}
-
-// Who waits for the stop destroys the device and its transport, whose the other callback is.
-TEST_F(BlkQueueResetTest, StopEndsOnlyWhenTheCallbackOfTheResetHasReturned) {
-  bool stopped = false;
-  bool stopped_too_early = false;
-  device_->reset_queue(0, [&] {
-    device_->stop([&] { stopped = true; });
-    loops_[1].run_until_idle();
-    stopped_too_early = stopped;
-  });
-  loops_[0].run_until_idle();
-  turn();
-  EXPECT_FALSE(stopped_too_early);
-  EXPECT_TRUE(stopped);
 }
 
 TEST_F(BlkQueueResetTest, StopOfTheDeviceMeanwhileComesAfterIt) {

@@ -397,10 +397,10 @@ TEST_F(VirtioPciTest, QueuesThatShareAVectorShareTheInterrupt) {
   run();
   set_up_msix();  // Both have vector 1.
   const std::array<QueueIndex, 2> both = {0, 1};
-  device_.transport().interrupt_queues(both, nullptr);
+  device_.transport().interrupt_queues(both);
   EXPECT_EQ(msi_.sent(kQueueMessage), 1u);
   set_common(kQueueVector, 2, 2);  // Of queue 1.
-  device_.transport().interrupt_queues(both, nullptr);
+  device_.transport().interrupt_queues(both);
   EXPECT_EQ(msi_.sent(kQueueMessage), 2u);
   EXPECT_EQ(msi_.sent(kOtherMessage), 1u);
 }

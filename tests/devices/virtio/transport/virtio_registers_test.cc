@@ -6,7 +6,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -24,13 +23,10 @@ class FakeSide final : public VirtioRegisters::Transport {
   void on_start(const VirtioStart& /*start*/) override { ++starts; }
   void on_stop() override { ++stops; }
   void on_stopped() override { ++stopped; }
-  void on_queue_start(QueueIndex queue) override {
-    queue_events.push_back("start" + text(queue));
-    if (in_queue_start) in_queue_start();
-  }
-  void on_queue_stop(QueueIndex queue) override { queue_events.push_back("stop" + text(queue)); }
+  void on_queue_start(QueueIndex queue) override { queue_events_.push_back("start" + text(queue)); }
+  void on_queue_stop(QueueIndex queue) override { queue_events_.push_back("stop" + text(queue)); }
   void on_queue_stopped(QueueIndex queue) override {
-    queue_events.push_back("stopped" + text(queue));
+    queue_events_.push_back("stopped" + text(queue));
   }
   void send_config_interrupt() override { ++interrupts; }
 
@@ -38,8 +34,7 @@ class FakeSide final : public VirtioRegisters::Transport {
   std::atomic<uint32_t> stops{0};
   std::atomic<uint32_t> stopped{0};
   std::atomic<uint32_t> interrupts{0};
-  std::vector<std::string> queue_events;
-  std::function<void()> in_queue_start;  // What another vCPU does meanwhile.
+  std::vector<std::string> queue_events_;
 
  private:
   static std::string text(QueueIndex queue) { return " " + std::to_string(queue); }
@@ -315,7 +310,7 @@ TEST_F(VirtioQueueResetTest, QueueIsAsAfterPowerOnWhenTheDeviceSaysSo) {
   EXPECT_FALSE(registers_.is_queue_enabled());
   EXPECT_EQ(registers_.queue_size(), 128u);
   EXPECT_TRUE(device_.is_running());
-  EXPECT_THAT(side_.queue_events, testing::ElementsAre("stop 1", "stopped 1"));
+  EXPECT_THAT(side_.queue_events_, testing::ElementsAre("stop 1", "stopped 1"));
   device_.finish_stop();
 }
 
@@ -331,7 +326,7 @@ TEST_F(VirtioQueueResetTest, QueueStartsAgainWithAnotherSetUp) {
   EXPECT_EQ(device_.queue_starts()[0].first, 1u);
   EXPECT_EQ(device_.queue_starts()[0].second.size, 32u);
   EXPECT_EQ(device_.queue_starts()[0].second.used.value, 0x4000u);
-  EXPECT_EQ(side_.queue_events.back(), "start 1");
+  EXPECT_EQ(side_.queue_events_.back(), "start 1");
   registers_.write_queue_size(64);  // At work again.
   registers_.write_queue_enable(true);
   EXPECT_EQ(registers_.queue_size(), 32u);
@@ -368,56 +363,6 @@ TEST_F(VirtioQueueResetTest, ResetOfTheDeviceMeanwhileForgetsIt) {
   registers_.select_queue(1);
   registers_.write_queue_enable(true);  // Set-up of the next session.
   EXPECT_TRUE(device_.queue_starts().empty());
-}
-
-TEST_F(VirtioQueueResetTest, ResetOfAQueueThatAnotherVcpuIsStartingComesAfterThat) {
-  run_with_queue_1();
-  registers_.reset_queue();
-  side_.in_queue_start = [this] {
-    registers_.reset_queue();
-    EXPECT_TRUE(registers_.is_queue_resetting());
-    registers_.write_queue_enable(true);  // Not yet.
-  };
-  registers_.write_queue_enable(true);
-  EXPECT_EQ(device_.queue_starts().size(), 1u);
-  EXPECT_EQ(device_.queue_resets().size(), 2u);
-  EXPECT_FALSE(registers_.is_queue_resetting());
-  EXPECT_FALSE(registers_.is_queue_enabled());
-  EXPECT_THAT(side_.queue_events,
-              testing::ElementsAre("stop 1", "stopped 1", "start 1", "stop 1", "stopped 1"));
-}
-
-TEST_F(VirtioQueueResetTest, ResetOfTheDeviceWhileAnotherVcpuStartsAQueueComesAfterThat) {
-  run_with_queue_1();
-  registers_.reset_queue();
-  side_.in_queue_start = [this] {
-    registers_.write_status(0);
-    EXPECT_EQ(device_.stops(), 0u);
-  };
-  registers_.write_queue_enable(true);
-  EXPECT_EQ(device_.queue_starts().size(), 1u);
-  EXPECT_EQ(device_.stops(), 1u);
-  EXPECT_EQ(registers_.status(), 0u);
-}
-
-// FakeVirtioDevice checks that each queue is started only when it is reset.
-TEST_F(VirtioQueueResetTest, VcpusThatRaceOverAQueueStartAndResetItInTurn) {
-  run_with_queue_1();
-  const auto drive = [this] {
-    for (int i = 0; i < 2000; ++i) {
-      registers_.reset_queue();
-      registers_.write_queue_enable(true);
-      if (i % 64 == 63) registers_.write_status(0);
-      if (i % 64 == 63) run_with_queue_1();
-    }
-  };
-  {
-    loop::Thread one = loop::Thread::create({.name = "vcpu-1"}, drive).value();
-    loop::Thread two = loop::Thread::create({.name = "vcpu-2"}, drive).value();
-  }
-  EXPECT_FALSE(registers_.is_queue_resetting());
-  EXPECT_EQ(device_.starts().size(), device_.stops() + (device_.is_running() ? 1 : 0));
-  registers_.write_status(0);
 }
 
 }  // namespace

@@ -13,7 +13,6 @@
 #include "vmm/bench/driver/driver_histogram.h"
 #include "vmm/bench/driver/driver_memory.h"
 #include "vmm/bench/driver/tick_scale.h"
-#include "vmm/bench/driver/timer_probe.h"
 #include "vmm/bench/guest/payload/console.h"
 #include "vmm/bench/guest/payload/cpu.h"
 #include "vmm/bench/guest/payload/machine_abi.h"
@@ -57,7 +56,6 @@ constinit Bench bench;
 constinit Console the_console = {};
 constinit char command_line[kCommandLineMax] = {};
 constinit DriverHistogram merged;
-constinit TimerProbe timer;  // The boot processor's.
 
 // PVH's hvm_start_info, as far as it is used (Xen public/arch-x86/hvm/start_info.h).
 struct StartInfo {
@@ -101,6 +99,8 @@ void check(const Parameters& parameters) {
       parameters.depth > BlkTable::depth_max(static_cast<uint16_t>(parameters.queue_size),
                                              parameters.indirect != 0))
     give_up("bench.depth: more than the queue holds", parameters.depth);
+  if (parameters.mmio != 0 && parameters.irq != 0 && parameters.cpus != 1)
+    give_up("virtio-mmio has one interrupt line: with bench.irq only one processor");
 }
 
 BlkJob::Options job_options(uint32_t queue) {
@@ -178,14 +178,8 @@ void wait_for_work(uint32_t cpu) {
     if (job.enable_interrupts()) return;
     if (job.next_tick() < wake_at) wake_at = job.next_tick();
   }
-  const TickScale scale(bench.parameters.tsc_khz);
-  const uint64_t timer_at = cpu == 0 ? timer.due() : TimerProbe::kNever;
-  if (timer_at < wake_at) {
-    // At its time and not a moment before: how late it comes is the question.
-    const uint64_t now = tick_now();
-    if (timer_at <= now) return;
-    set_timer(scale.to_ns(timer_at - now) + 1);
-  } else if (wake_at != kNeverTick) {
+  if (wake_at != kNeverTick) {
+    const TickScale scale(bench.parameters.tsc_khz);
     // Nearer than a timer interrupt takes to come.
     constexpr uint64_t kNearNs = 20'000;
     const uint64_t now = tick_now();
@@ -206,12 +200,9 @@ void run_jobs(uint32_t cpu) {
   for (uint64_t queue = cpu; queue < bench.parameters.queues; queue += bench.parameters.cpus)
     bench.jobs[queue]->start(span);
   bench.interrupts_before[cpu] = interrupts_of(cpu);
-  const bool timed = cpu == 0 && bench.parameters.timer != 0;
-  if (timed) timer.start(span.begin, span.measure_from, bench.parameters.timer, scale);
   while (true) {
     bool idle = true;
     if (turn_jobs(cpu, idle)) return;
-    if (timed) timer.look(tick_now());
     if (!idle) continue;
     ++bench.spins[cpu];
     if (bench.parameters.irq != 0)
@@ -234,20 +225,6 @@ void print_queue(uint32_t queue, const TickScale& scale) {
       .field("batches", record.batches)
       .field("behind_ns", scale.to_ns(job.behind_ticks()))
       .text("}");
-}
-
-void print_histogram(const char* name, const DriverHistogram& histogram) {
-  Console& out = console();
-  out.text("\"").text(name).text("\": {").field("count", histogram.count(), true);
-  out.field("sum_ns", histogram.sum_ns()).field("max_ns", histogram.max_ns());
-  out.text(", \"buckets\": [");
-  const char* separator = "";
-  for (size_t bucket = 0; bucket < DriverHistogram::kBuckets; ++bucket) {
-    if (histogram.count_in(bucket) == 0) continue;
-    out.text(separator).number(bucket).text(",").number(histogram.count_in(bucket));
-    separator = ",";
-  }
-  out.text("]}");
 }
 
 void print_results(uint64_t ran_ns) {
@@ -275,13 +252,15 @@ void print_results(uint64_t ran_ns) {
   }
   out.text(", \"queues\": [");
   for (uint32_t queue = 0; queue < wanted.queues; ++queue) print_queue(queue, scale);
-  out.text("],\n");
-  print_histogram("latency", merged);
-  if (wanted.timer != 0) {
-    out.text(",\n");
-    print_histogram("timer", timer.lateness());
+  out.text("],\n\"latency\": {").field("count", merged.count(), true);
+  out.field("sum_ns", merged.sum_ns()).field("max_ns", merged.max_ns()).text(", \"buckets\": [");
+  const char* separator = "";
+  for (size_t bucket = 0; bucket < DriverHistogram::kBuckets; ++bucket) {
+    if (merged.count_in(bucket) == 0) continue;
+    out.text(separator).number(bucket).text(",").number(merged.count_in(bucket));
+    separator = ",";
   }
-  out.text("}\n").flush();
+  out.text("]}}\n").flush();
 }
 
 void run() {
@@ -299,7 +278,7 @@ void run() {
     bring_up(pci);
   } else {
     bring_up(mmio);
-    if (wanted.irq != 0) route_line_interrupts(mmio.base(), wanted.cpus > 1);
+    if (wanted.irq != 0) route_line_interrupts(mmio.base());
   }
   console().text("begin\n").flush();
   const uint64_t begin = tick_now();

@@ -21,7 +21,6 @@ constexpr Word kWords[] = {
     {"write_percent", &Parameters::write_percent},
     {"verify", &Parameters::verify},
     {"rate", &Parameters::rate},
-    {"timer", &Parameters::timer},
     {"duration_us", &Parameters::duration_us},
     {"warmup_us", &Parameters::warmup_us},
     {"mmio", &Parameters::mmio},

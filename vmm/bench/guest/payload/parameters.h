@@ -19,8 +19,7 @@ struct Parameters {
   uint64_t random = 1;
   uint64_t write_percent = 0;
   uint64_t verify = 0;
-  uint64_t rate = 0;   // Of each queue.
-  uint64_t timer = 0;  // A second, on the boot processor. 0: none.
+  uint64_t rate = 0;  // Of each queue.
   uint64_t duration_us = 1'000'000;
   uint64_t warmup_us = 0;
   uint64_t mmio = 0;  // 1: virtio-mmio, 0: PCI.

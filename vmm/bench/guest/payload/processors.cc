@@ -16,7 +16,6 @@ extern uint8_t payload_tss[];
 extern uint8_t payload_interrupt_stacks[];
 extern volatile uint32_t payload_other_cpus;
 extern uint32_t payload_line_device;
-extern uint32_t payload_line_command;
 extern const uint8_t payload_trampoline[];
 extern const uint8_t payload_trampoline_end[];
 extern const uint8_t payload_exceptions[];
@@ -42,7 +41,6 @@ constexpr uint32_t kDivideByOne = 0xb;
 constexpr uint32_t kToAllOthers = 0xc'0000;
 constexpr uint32_t kInit = 0x4500;
 constexpr uint32_t kStartUp = 0x4600;
-constexpr uint32_t kFixed = 0x4000;
 
 // Intel 82093AA, 3.
 constexpr uint64_t kIoApicSelect = 0xfec0'0000;
@@ -124,9 +122,8 @@ void start_other_processors(uint32_t count) {
   }
 }
 
-void route_line_interrupts(uint64_t device_base, bool to_others) {
+void route_line_interrupts(uint64_t device_base) {
   payload_line_device = static_cast<uint32_t>(device_base);
-  if (to_others) payload_line_command = kToAllOthers | kFixed | PAYLOAD_VECTOR_INTERRUPT;
   for (uint32_t line = kFirstLine; line < kLines; ++line) {
     mmio_write<uint32_t>(kIoApicSelect, kIoApicRedirection + 2 * line + 1);
     mmio_write<uint32_t>(kIoApicWindow, uint32_t{local_apic_id()} << 24);

@@ -17,8 +17,7 @@ uint8_t local_apic_id();
 // payload_other_main(). All others that the machine has may be started too: they are parked.
 void start_other_processors(uint32_t count);
 // Lets the line interrupt of a virtio-mmio device reach the boot processor, whichever pin it is.
-// `to_others`: which then interrupts all others, as there may be news in their queues.
-void route_line_interrupts(uint64_t device_base, bool to_others);
+void route_line_interrupts(uint64_t device_base);
 // How many interrupts processor `cpu` has taken. Any processor.
 uint64_t interrupts_of(uint32_t cpu);
 // An interrupt on this processor after so long. 0: none, and none that was asked for before.

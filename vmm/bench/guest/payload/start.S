@@ -207,25 +207,15 @@ payload_interrupt:
   popq %rax
   iretq
 
-/*
- * The line of a virtio-mmio device: acknowledged there first, or it would come again. With a command
- * for the local APIC, other processors are told.
- */
+/* The line of a virtio-mmio device: acknowledged there first, or it would come again. */
   .global payload_line_interrupt
   .global payload_line_device
-  .global payload_line_command
 payload_line_interrupt:
   pushq %rax
   pushq %rcx
   movl payload_line_device, %eax
   movl 0x60(%rax), %ecx
   movl %ecx, 0x64(%rax)
-  movl payload_line_command, %ecx
-  testl %ecx, %ecx
-  jz 1f
-  movl $0xfee00300, %eax
-  movl %ecx, (%rax)
-1:
   movq %rsp, %rax
   andq $-PAYLOAD_INTERRUPT_STACK_BYTES, %rax
   incq (%rax)
@@ -286,7 +276,5 @@ exception:
 
   .section .data
 payload_line_device:
-  .long 0
-payload_line_command:
   .long 0
   .section .note.GNU-stack, "", @progbits
